@@ -1,0 +1,2 @@
+//! reactord (under construction).
+pub mod wire;
