@@ -1,2 +1,3 @@
 //! reactord (under construction).
+pub mod proto;
 pub mod wire;

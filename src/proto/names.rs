@@ -1,0 +1,1 @@
+//! Nicks and rooms: which names are allowed and which are the same.

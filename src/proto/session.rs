@@ -1,0 +1,5 @@
+//! stub
+/// stub
+pub struct Session {}
+/// stub
+pub struct SessionConfig {}
