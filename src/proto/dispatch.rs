@@ -1,0 +1,460 @@
+//! What each complete request leads to: the one place where a request is
+//! admitted, and the only one that knows the services.
+
+use super::chat::Chat;
+use super::exec::{ChildEvent, Exec, Signal, Spawned};
+use super::files::{DiskReply, FileHandle, Files};
+use super::jobs::JobId;
+use super::outbox::{LOW_WATER, Outbox};
+use super::session::SessionConfig;
+use super::{Effect, Now, rooms};
+use crate::wire::error::{ErrorCode, Refusal};
+use crate::wire::reply::{LeaveReason, Plain, Refused, Size, Welcome};
+use crate::wire::request::{Hello, Malformed, Request, RequestHeader};
+use crate::wire::{MAX_BODY, MAX_HEADER, MAX_MESSAGE, PROTOCOL_VERSION};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Instant;
+use subtle::ConstantTimeEq;
+
+/// What the server calls itself in its greeting.
+const SERVER: &str = concat!("reactord/", env!("CARGO_PKG_VERSION"));
+
+/// How far the connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Requests come.
+    Open,
+    /// The peer ended its sending side; what it asked for is still answered.
+    Finishing,
+    /// The last words are queued; nothing more is taken or begun.
+    Ending,
+}
+
+/// A request whose body is still coming.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) id: Option<u64>,
+    pub(super) request: Result<Request, Malformed>,
+    /// Bytes of the whole body.
+    pub(super) size: usize,
+    /// Bytes of it that are still to come.
+    pub(super) left: usize,
+    pub(super) body: Body,
+}
+
+/// What becomes of a body.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// It belongs to a command without one, or to a refused request.
+    Skip,
+    /// It is needed whole.
+    Gather(Vec<u8>),
+    /// It goes to that command as it comes.
+    Input(u64),
+    /// It goes to that upload as it comes.
+    Data(u64),
+}
+
+/// An answer that the driver owes, to a request of the session's own.
+#[derive(Debug)]
+enum Waiting {
+    Hello(Option<u64>),
+    Listing(&'static str, Option<u64>),
+    Kill(Option<u64>),
+    /// The rooms' acknowledgement that the connection left them.
+    Leaving,
+}
+
+/// The requests of one connection and the services that carry them out.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    pub(super) config: Arc<SessionConfig>,
+    pub(super) phase: Phase,
+    pub(super) input_ended: bool,
+    pub(super) incoming: Option<Incoming>,
+    /// Until when the peer must have authenticated.
+    pub(super) greet_by: Option<Instant>,
+    greeted: bool,
+    left_rooms: bool,
+    waiting: Option<Waiting>,
+    chat: Option<Box<Chat>>,
+    exec: Option<Box<Exec>>,
+    files: Option<Box<Files>>,
+}
+
+impl Dispatcher {
+    pub(super) fn new(config: Arc<SessionConfig>, greet_by: Instant) -> Self {
+        Dispatcher {
+            greet_by: config.token.is_some().then_some(greet_by),
+            config,
+            phase: Phase::Open,
+            input_ended: false,
+            incoming: None,
+            greeted: false,
+            left_rooms: false,
+            waiting: None,
+            chat: None,
+            exec: None,
+            files: None,
+        }
+    }
+
+    /// Services are made when first used: most connections use one of them.
+    fn chat(&mut self) -> &mut Chat {
+        self.chat.get_or_insert_default()
+    }
+
+    pub(super) fn exec(&mut self) -> &mut Exec {
+        self.exec.get_or_insert_default()
+    }
+
+    pub(super) fn files(&mut self) -> &mut Files {
+        self.files.get_or_insert_default()
+    }
+
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.greet_by.is_none()
+    }
+
+    /// Decides whether a request may begin. `None` where the connection ends.
+    pub(super) fn admit(&mut self, header: RequestHeader, out: &mut Outbox) -> Option<Incoming> {
+        let RequestHeader { size, id, mut request } = header;
+        if !self.is_authenticated() {
+            let is_hello = match &request {
+                Ok(request) => matches!(request, Request::Hello(_)),
+                Err(malformed) => malformed.re.as_deref() == Some("hello"),
+            };
+            if !is_hello {
+                let message = "the first request must be hello with the server's token";
+                self.fail(ErrorCode::Unauthorized, message, LeaveReason::Disconnected, out);
+                return None;
+            }
+        }
+        if let (Ok(request), Some(id)) = (&request, id)
+            && !names_a_running_one(request)
+            && self.is_live(id)
+        {
+            let message = format!("id {id} belongs to a request that still runs: choose another");
+            self.fail(ErrorCode::Conflict, &message, LeaveReason::Disconnected, out);
+            return None;
+        }
+        if let Ok(admitted) = &request
+            && let Err(refusal) = self.check(admitted, size)
+        {
+            request = Err(Malformed { re: Some(admitted.command().to_owned()), refusal });
+        }
+        let body = match (&request, id) {
+            (Ok(Request::Echo | Request::Say(_) | Request::Tell(_)), _) => Body::Gather(Vec::new()),
+            (Ok(Request::Input(_)), Some(id)) => Body::Input(id),
+            (Ok(Request::Data), Some(id)) => Body::Data(id),
+            _ => Body::Skip,
+        };
+        Some(Incoming { id, request, size, left: size, body })
+    }
+
+    /// What forbids a well-formed request.
+    fn check(&self, request: &Request, size: usize) -> Result<(), Refusal> {
+        let services = self.config.services;
+        let (enabled, service) = match request {
+            Request::Hello(_) | Request::Echo | Request::Stats => (true, ""),
+            Request::Join(_) | Request::Say(_) | Request::Tell(_) | Request::Leave(_) | Request::Nick(_) => {
+                (services.chat, "chat")
+            }
+            Request::Rooms | Request::Who(_) | Request::History(_) => (services.chat, "chat"),
+            Request::Exec(_) | Request::Input(_) | Request::Signal(_) | Request::Resize(_) => (services.exec, "exec"),
+            Request::Jobs | Request::Kill(_) => (services.exec, "exec"),
+            // It ends a transfer or a hash, all of which are the file service's.
+            Request::Get(_) | Request::Put(_) | Request::Data | Request::End(_) | Request::Cancel => {
+                (services.file, "file")
+            }
+            Request::List(_) | Request::Stat(_) | Request::Hash(_) | Request::Mkdir(_) => (services.file, "file"),
+            Request::Remove(_) | Request::Rename(_) => (services.file, "file"),
+        };
+        if !enabled {
+            let message = format!("the {service} service is off on this server: it was started without it");
+            return Err(Refusal::new(ErrorCode::Disabled, message));
+        }
+        if matches!(request, Request::Say(_) | Request::Tell(_)) && size > MAX_MESSAGE {
+            let message = format!("a message of {size} bytes: at most {MAX_MESSAGE} are allowed, send a file instead");
+            return Err(Refusal::new(ErrorCode::TooLarge, message));
+        }
+        Ok(())
+    }
+
+    /// Carries out a request whose body is complete.
+    pub(super) fn dispatch(&mut self, incoming: Incoming, body: &[u8], out: &mut Outbox) {
+        let Incoming { id, request, .. } = incoming;
+        let request = match request {
+            Ok(request) => request,
+            Err(malformed) => return out.refuse(malformed.re.as_deref(), id, &malformed.refusal),
+        };
+        match (request, id) {
+            (Request::Hello(hello), _) => self.hello(id, hello, out),
+            (Request::Echo, _) => {
+                out.queue.frame(&crate::wire::reply::Answer::new("echo", id, Size { size: body.len() }), body);
+            }
+            (Request::Stats, _) => {
+                self.waiting = Some(Waiting::Listing("stats", id));
+                out.effect(Effect::Stats);
+            }
+            (Request::Jobs, _) => {
+                self.waiting = Some(Waiting::Listing("jobs", id));
+                out.effect(Effect::Jobs);
+            }
+            (Request::Kill(kill), _) => match Signal::from_name(kill.signal.as_deref().unwrap_or("TERM")) {
+                Ok(signal) => {
+                    self.waiting = Some(Waiting::Kill(id));
+                    out.effect(Effect::Kill(JobId(kill.job), signal));
+                }
+                Err(refusal) => out.refuse(Some("kill"), id, &refusal),
+            },
+            (Request::Exec(exec), Some(id)) => self.exec().start(id, *exec, out),
+            (Request::Input(input), Some(id)) => self.exec().input_end(id, input.eof, out),
+            (Request::Signal(signal), Some(id)) => self.exec().signal(id, &signal.signal, out),
+            (Request::Resize(size), Some(id)) => self.exec().resize(id, size.rows, size.cols, out),
+            (Request::Data, Some(id)) => self.files().data_end(id, out),
+            (
+                request @ (Request::Join(_)
+                | Request::Say(_)
+                | Request::Tell(_)
+                | Request::Leave(_)
+                | Request::Nick(_)
+                | Request::Rooms
+                | Request::Who(_)
+                | Request::History(_)),
+                _,
+            ) => self.chat().request(id, request, Bytes::copy_from_slice(body), out),
+            (request, _) => self.files().request(id, request, out),
+        }
+    }
+
+    fn hello(&mut self, id: Option<u64>, hello: Hello, out: &mut Outbox) {
+        if let Some(token) = &self.config.token {
+            let given = hello.token.as_deref();
+            let right = given.map(|given| bool::from(given.as_bytes().ct_eq(token.as_bytes())));
+            if right == Some(false) || (right.is_none() && !self.is_authenticated()) {
+                let message = match given {
+                    Some(_) => "the token is not this server's: read its token file again",
+                    None => "hello carried no token: this server asks for the one in its token file",
+                };
+                return self.fail(ErrorCode::Unauthorized, message, LeaveReason::Disconnected, out);
+            }
+        }
+        self.greet_by = None;
+        if self.greeted {
+            let refusal = Refusal::new(ErrorCode::Conflict, "this connection has greeted already");
+            return out.refuse(Some("hello"), id, &refusal);
+        }
+        if hello.version != PROTOCOL_VERSION {
+            let message = format!("protocol version {}: this server speaks {PROTOCOL_VERSION}", hello.version);
+            let refusal = Refusal::new(ErrorCode::BadRequest, message);
+            let refused = Refused::new(Some("hello"), id, &refusal).with_versions(&[PROTOCOL_VERSION]);
+            return out.queue.frame(&refused, b"");
+        }
+        self.waiting = Some(Waiting::Hello(id));
+        out.effect(Effect::Room(rooms::Op::Hello { nick: hello.nick }));
+    }
+
+    pub(super) fn room_reply(&mut self, reply: rooms::Reply, out: &mut Outbox) {
+        let Some(waiting) = self.waiting.take() else {
+            return if self.phase == Phase::Ending { () } else { self.chat().reply(reply, out) };
+        };
+        let Waiting::Hello(id) = waiting else { return };
+        match reply {
+            rooms::Reply::Named { nick } => {
+                self.greeted = true;
+                let services: Vec<&str> = self.config.services.names().collect();
+                let welcome = Welcome {
+                    version: PROTOCOL_VERSION,
+                    server: SERVER,
+                    nick: &nick,
+                    services: &services,
+                    max_header: MAX_HEADER,
+                    max_body: MAX_BODY,
+                    features: [],
+                };
+                out.answer("hello", id, welcome);
+            }
+            rooms::Reply::Refused { refusal, suggestion } => {
+                let mut refused = Refused::new(Some("hello"), id, &refusal);
+                if let Some(nick) = &suggestion {
+                    refused = refused.with_suggestion(nick);
+                }
+                out.queue.frame(&refused, b"");
+            }
+            other => debug_assert!(false, "hello was answered with {other:?}"),
+        }
+    }
+
+    pub(super) fn listed(&mut self, body: Vec<u8>, out: &mut Outbox) {
+        if let Some(Waiting::Listing(cmd, id)) = self.waiting.take() {
+            out.answer_body(cmd, id, Bytes::from(body));
+        }
+    }
+
+    pub(super) fn killed(&mut self, result: Result<(), Refusal>, out: &mut Outbox) {
+        let Some(Waiting::Kill(id)) = self.waiting.take() else { return };
+        match result {
+            Ok(()) => out.answer("kill", id, Plain {}),
+            Err(refusal) => out.refuse(Some("kill"), id, &refusal),
+        }
+    }
+
+    pub(super) fn delivery(&mut self, delivery: &rooms::Delivery, out: &mut Outbox) {
+        if self.phase != Phase::Ending {
+            self.chat().delivery(delivery, out);
+        }
+    }
+
+    pub(super) fn spawned(&mut self, now: Now, result: Result<Spawned, Refusal>, out: &mut Outbox) {
+        if self.phase != Phase::Ending {
+            return self.exec().spawned(now, result, out);
+        }
+        if let Ok(spawned) = result {
+            out.effect(Effect::Job(spawned.job, super::exec::JobEffect::Abandon));
+        }
+    }
+
+    pub(super) fn child(&mut self, now: Now, job: JobId, event: ChildEvent<'_>, out: &mut Outbox) {
+        if self.phase != Phase::Ending {
+            self.exec().child(now, job, event, out);
+        }
+    }
+
+    pub(super) fn disk(&mut self, reply: DiskReply, out: &mut Outbox) {
+        if self.phase != Phase::Ending {
+            self.files().disk(reply, out);
+        }
+    }
+
+    pub(super) fn file_shrank(&mut self, file: FileHandle) {
+        self.files().file_shrank(file);
+    }
+
+    /// Lets paced transfers and replays queue more.
+    pub(super) fn pump(&mut self, out: &mut Outbox) {
+        if self.phase == Phase::Ending || out.queue.len() >= LOW_WATER {
+            return;
+        }
+        if let Some(chat) = &mut self.chat {
+            chat.pump(out);
+        }
+        if let Some(files) = &mut self.files {
+            files.pump(out);
+        }
+    }
+
+    /// Acts on the end of input once all of the input is taken.
+    pub(super) fn maybe_finish(&mut self, out: &mut Outbox) {
+        if !self.input_ended || self.phase != Phase::Open || self.is_waiting() {
+            return;
+        }
+        self.phase = Phase::Finishing;
+        self.incoming = None;
+        if let Some(exec) = &mut self.exec {
+            exec.end_of_input(out);
+        }
+        if let Some(files) = &mut self.files {
+            files.end_of_input(out);
+        }
+    }
+
+    /// Ends the connection: completed answers go out, what runs ends without
+    /// a further frame, and the last words follow.
+    pub(super) fn fail(&mut self, code: ErrorCode, message: &str, reason: LeaveReason, out: &mut Outbox) {
+        if self.phase == Phase::Ending {
+            return;
+        }
+        self.phase = Phase::Ending;
+        self.incoming = None;
+        if let Some(exec) = &mut self.exec {
+            exec.abandon(out);
+        }
+        if let Some(files) = &mut self.files {
+            // Stretches of downloads that are queued need their files until
+            // they are sent; `gone` closes them.
+            files.end_of_input(out);
+        }
+        self.leave_rooms(reason, out);
+        out.fatal(code, message);
+    }
+
+    /// The connection is gone: lets go of everything.
+    pub(super) fn gone(&mut self, out: &mut Outbox) {
+        self.phase = Phase::Ending;
+        self.incoming = None;
+        if let Some(mut exec) = self.exec.take() {
+            exec.abandon(out);
+        }
+        if let Some(mut files) = self.files.take() {
+            files.abandon(out);
+        }
+        self.chat = None;
+        self.leave_rooms(LeaveReason::Disconnected, out);
+    }
+
+    fn leave_rooms(&mut self, reason: LeaveReason, out: &mut Outbox) {
+        if !self.left_rooms {
+            self.left_rooms = true;
+            self.waiting = Some(Waiting::Leaving);
+            out.effect(Effect::Room(rooms::Op::Disconnect { reason }));
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
+        if self.phase != Phase::Ending
+            && let Some(exec) = &mut self.exec
+        {
+            exec.handle_timeout(now, out);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        if self.phase == Phase::Ending {
+            return None;
+        }
+        self.exec.as_ref().and_then(|exec| exec.poll_timeout())
+    }
+
+    /// Whether an answer is due that must come before the next request's.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+            || self.chat.as_ref().is_some_and(|chat| chat.is_waiting())
+            || self.exec.as_ref().is_some_and(|exec| exec.is_waiting())
+            || self.files.as_ref().is_some_and(|files| files.is_waiting())
+    }
+
+    /// Whether commands and the disk take what the peer sends.
+    pub(super) fn wants_input(&self) -> bool {
+        self.exec.as_ref().is_none_or(|exec| exec.wants_input())
+            && self.files.as_ref().is_none_or(|files| files.wants_input())
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_waiting()
+            && self.chat.as_ref().is_none_or(|chat| chat.is_idle())
+            && self.exec.as_ref().is_none_or(|exec| exec.is_idle())
+            && self.files.as_ref().is_none_or(|files| files.is_idle())
+    }
+
+    pub(super) fn has_more_to_send(&self) -> bool {
+        self.chat.as_ref().is_some_and(|chat| !chat.is_idle())
+            || self.files.as_ref().is_some_and(|files| !files.is_idle())
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.chat.as_ref().map_or(0, |chat| chat.held())
+    }
+
+    fn is_live(&self, id: u64) -> bool {
+        self.exec.as_ref().is_some_and(|exec| exec.is_live(id))
+            || self.files.as_ref().is_some_and(|files| files.is_live(id))
+    }
+}
+
+/// Whether the request's `id` is that of a running one, not its own.
+fn names_a_running_one(request: &Request) -> bool {
+    use Request::{Cancel, Data, End, Input, Resize, Signal};
+    matches!(request, Input(_) | Signal(_) | Resize(_) | Data | End(_) | Cancel)
+}
