@@ -9,7 +9,7 @@ use super::outbox::{LOW_WATER, Outbox};
 use super::session::SessionConfig;
 use super::{Effect, Now, rooms};
 use crate::wire::error::{ErrorCode, Refusal};
-use crate::wire::reply::{LeaveReason, Plain, Refused, Size, Welcome};
+use crate::wire::reply::{LeaveReason, Plain, Refused, Welcome};
 use crate::wire::request::{Hello, Malformed, Request, RequestHeader};
 use crate::wire::{MAX_BODY, MAX_HEADER, MAX_MESSAGE, PROTOCOL_VERSION};
 use bytes::Bytes;
@@ -191,9 +191,7 @@ impl Dispatcher {
         };
         match (request, id) {
             (Request::Hello(hello), _) => self.hello(id, hello, out),
-            (Request::Echo, _) => {
-                out.queue.frame(&crate::wire::reply::Answer::new("echo", id, Size { size: body.len() }), body);
-            }
+            (Request::Echo, _) => out.queue.sized_answer("echo", id, body),
             (Request::Stats, _) => {
                 self.waiting = Some(Waiting::Listing("stats", id));
                 out.effect(Effect::Stats);

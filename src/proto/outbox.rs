@@ -9,7 +9,7 @@ use super::Effect;
 use super::files::FileHandle;
 use crate::wire::error::{ErrorCode, Refusal};
 use crate::wire::frame;
-use crate::wire::reply::{Answer, FatalError, Refused, Size};
+use crate::wire::reply::{Answer, FatalError, Refused, Size, write_sized_answer};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -25,6 +25,9 @@ pub const LOW_WATER: usize = 64 << 10;
 /// A gathering buffer is not grown beyond this, so that none is ever moved
 /// far and what was sent is given back early.
 const GATHER: usize = 64 << 10;
+
+/// What a gathering buffer begins with: room for a few small frames.
+const FIRST_GATHER: usize = 1 << 10;
 
 /// Shared bytes up to this length are copied rather than kept as a chunk of
 /// their own: a copy of a few cache lines is cheaper than another reference,
@@ -92,9 +95,24 @@ impl SendQueue {
         if body.len() > COPY_LIMIT {
             return self.frame_shared(header, Bytes::copy_from_slice(body));
         }
+        self.gather_frame(body, |out| frame::encode_header(header, out));
+    }
+
+    /// Queues the positive answer to `cmd` that has a body and nothing else;
+    /// the body is copied.
+    pub fn sized_answer(&mut self, cmd: &'static str, id: Option<u64>, body: &[u8]) {
+        if body.len() > COPY_LIMIT {
+            return self.frame_shared(&Answer::new(cmd, id, Size { size: body.len() }), Bytes::copy_from_slice(body));
+        }
+        self.gather_frame(body, |out| {
+            frame::encode_header_with(out, |out| write_sized_answer(cmd, id, body.len(), out));
+        });
+    }
+
+    fn gather_frame(&mut self, body: &[u8], header: impl FnOnce(&mut Vec<u8>)) {
         let gather = self.gather(body.len());
         let before = gather.len();
-        frame::encode_header(header, gather);
+        header(gather);
         gather.extend_from_slice(body);
         self.len += gather.len() - before;
     }
@@ -143,7 +161,8 @@ impl SendQueue {
             _ => false,
         };
         if !fits {
-            self.chunks.push_back(Queued { chunk: Chunk::Owned(Vec::new()), starts_frame: true });
+            let bytes = Vec::with_capacity(FIRST_GATHER.max(more));
+            self.chunks.push_back(Queued { chunk: Chunk::Owned(bytes), starts_frame: true });
         }
         match self.chunks.back_mut() {
             Some(Queued { chunk: Chunk::Owned(bytes), .. }) => bytes,

@@ -5,6 +5,11 @@
 //! struct of the command is then built from those texts alone. serde's derive
 //! refuses a known field that stands twice or has the wrong type, and skips
 //! unknown ones unread.
+//!
+//! Nearly every header is of one plain shape, and headers are most of what a
+//! small request costs. [`Fields::scan_plain`] takes just that shape; whatever
+//! is not of it, right or wrong, is left to serde_json, which alone decides
+//! what JSON is. A property test holds the two to the same result.
 
 use serde::de::{self, DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
@@ -35,17 +40,17 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-/// One field that stands at most once.
-#[derive(Clone, Copy, Default)]
+/// One field that stands at most once, as its JSON text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Once<'a> {
     #[default]
     Absent,
-    Given(&'a RawValue),
+    Given(&'a str),
     Repeated,
 }
 
 impl<'a> Once<'a> {
-    fn put(&mut self, value: &'a RawValue) {
+    fn put(&mut self, value: &'a str) {
         *self = match self {
             Once::Absent => Once::Given(value),
             _ => Once::Repeated,
@@ -58,13 +63,37 @@ impl<'a> Once<'a> {
         match self {
             Once::Absent => Ok(None),
             Once::Repeated => Err("stands more than once".into()),
-            Once::Given(raw) => match serde_json::from_str(raw.get()) {
+            Once::Given(raw) => match serde_json::from_str(raw) {
                 Ok(value) => Ok(Some(value)),
-                Err(_) => Err(format!("is {}", excerpt(raw.get()))),
+                Err(_) => Err(format!("is {}", excerpt(raw))),
             },
         }
     }
+
+    /// The field as a whole number; see [`Once::read`].
+    pub(super) fn read_integer(self) -> Result<Option<u64>, String> {
+        match self {
+            Once::Given(raw) if raw.len() <= PLAIN_DIGITS && raw.bytes().all(|b| b.is_ascii_digit()) => {
+                Ok(Some(raw.bytes().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))))
+            }
+            other => other.read(),
+        }
+    }
+
+    /// The field as a string; see [`Once::read`].
+    pub(super) fn read_text(self) -> Result<Option<Cow<'a, str>>, String> {
+        if let Once::Given(raw) = self
+            && let Some(text) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))
+            && !text.bytes().any(|b| b == b'\\')
+        {
+            return Ok(Some(Cow::Borrowed(text)));
+        }
+        Ok(self.read::<Text<'a>>()?.map(|Text(text)| text))
+    }
 }
+
+/// Digits of a number that is read without further ado; no 64-bit overflow.
+const PLAIN_DIGITS: usize = 16;
 
 /// At most 40 characters of `text`, for an error message.
 pub(super) fn excerpt(text: &str) -> String {
@@ -76,12 +105,12 @@ pub(super) fn excerpt(text: &str) -> String {
 }
 
 /// What one pass over a header finds.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields<'a> {
     pub(super) cmd: Once<'a>,
     pub(super) id: Once<'a>,
     pub(super) size: Once<'a>,
-    pub(super) rest: SmallVec<[(Cow<'a, str>, &'a RawValue); 6]>,
+    pub(super) rest: SmallVec<[(Cow<'a, str>, &'a str); 6]>,
 }
 
 impl<'de> Deserialize<'de> for Fields<'de> {
@@ -96,12 +125,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                 let mut fields = Fields::default();
                 while let Some(Text(key)) = map.next_key()? {
                     let value: &RawValue = map.next_value()?;
-                    match &*key {
-                        "cmd" => fields.cmd.put(value),
-                        "id" => fields.id.put(value),
-                        "size" => fields.size.put(value),
-                        _ => fields.rest.push((key, value)),
-                    }
+                    fields.put(key, value.get());
                 }
                 Ok(fields)
             }
@@ -110,16 +134,80 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    /// Reads a header.
+    pub(super) fn read(text: &'a str) -> Result<Self, serde_json::Error> {
+        match Self::scan_plain(text) {
+            Some(fields) => Ok(fields),
+            None => serde_json::from_str(text),
+        }
+    }
+
+    fn put(&mut self, key: Cow<'a, str>, value: &'a str) {
+        match &*key {
+            "cmd" => self.cmd.put(value),
+            "id" => self.id.put(value),
+            "size" => self.size.put(value),
+            _ => self.rest.push((key, value)),
+        }
+    }
+
+    /// Reads an object without white space whose keys and values hold no
+    /// escapes and whose values are strings and whole numbers. `None` for
+    /// anything else.
+    fn scan_plain(text: &'a str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let mut fields = Fields::default();
+        if bytes.first() != Some(&b'{') {
+            return None;
+        }
+        let mut at = 1;
+        loop {
+            let key_end = plain_string(bytes, at)?;
+            if bytes.get(key_end) != Some(&b':') {
+                return None;
+            }
+            let value = key_end + 1;
+            let value_end = match bytes.get(value)? {
+                b'"' => plain_string(bytes, value)?,
+                b'0'..=b'9' => plain_number(bytes, value)?,
+                _ => return None,
+            };
+            fields.put(Cow::Borrowed(&text[at + 1..key_end - 1]), &text[value..value_end]);
+            match bytes.get(value_end)? {
+                b',' => at = value_end + 1,
+                b'}' if value_end + 1 == bytes.len() => return Some(fields),
+                _ => return None,
+            }
+        }
+    }
+
     /// The command's own fields as its typed struct.
     pub(super) fn typed<'de, T: Deserialize<'de>>(&'de self) -> Result<T, serde_json::Error> {
         T::deserialize(FieldsDeserializer { rest: self.rest.iter(), pending: None })
     }
 }
 
+/// The end of the string that begins at `at`, behind its closing quote.
+fn plain_string(bytes: &[u8], at: usize) -> Option<usize> {
+    if bytes.get(at) != Some(&b'"') {
+        return None;
+    }
+    let length = bytes[at + 1..].iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f))?;
+    let quote = at + 1 + length;
+    (bytes[quote] == b'"').then_some(quote + 1)
+}
+
+/// The end of the whole number that begins at `at`.
+fn plain_number(bytes: &[u8], at: usize) -> Option<usize> {
+    let length = bytes[at..].iter().position(|b| !b.is_ascii_digit())?;
+    let zero_led = bytes[at] == b'0' && length > 1;
+    (!zero_led && length <= PLAIN_DIGITS && !matches!(bytes[at + length], b'.' | b'e' | b'E')).then_some(at + length)
+}
+
 struct FieldsDeserializer<'de> {
-    rest: std::slice::Iter<'de, (Cow<'de, str>, &'de RawValue)>,
-    pending: Option<(&'de str, &'de RawValue)>,
+    rest: std::slice::Iter<'de, (Cow<'de, str>, &'de str)>,
+    pending: Option<(&'de str, &'de str)>,
 }
 
 impl<'de> Deserializer<'de> for FieldsDeserializer<'de> {
@@ -144,7 +232,7 @@ impl<'de> MapAccess<'de> for FieldsDeserializer<'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Self::Error> {
         let (key, raw) = self.pending.take().expect("a value follows its key");
-        seed.deserialize(raw).map_err(|e| {
+        seed.deserialize(&mut serde_json::Deserializer::from_str(raw)).map_err(|e| {
             // serde_json adds a position inside the one value, which says nothing here.
             let why = e.to_string();
             let why = why.split(" at line ").next().unwrap_or(&why);
@@ -189,4 +277,92 @@ pub(super) fn unique_map<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<(String,
         }
     }
     d.deserialize_map(Pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Texts that are nearly of the plain shape.
+    fn nearly_plain() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "{",
+            "}",
+            ",",
+            ":",
+            "\"",
+            "cmd",
+            "id",
+            "size",
+            "room",
+            "echo",
+            "0",
+            "1",
+            "12",
+            "007",
+            "9007199254740993",
+            "-",
+            ".",
+            "e5",
+            "true",
+            "null",
+            " ",
+            "\n",
+            "\\",
+            "\\u0041",
+            "[",
+            "]",
+            "é",
+            "\u{1}",
+            "\"cmd\":",
+            "\"id\":",
+            "\"size\":",
+            "\"a\"",
+            ",\"x\":",
+        ]);
+        let field = prop::sample::select(vec![
+            "\"cmd\":\"echo\"",
+            "\"id\":7",
+            "\"id\":00",
+            "\"size\":12345678901234567",
+            "\"room\":\"l\\n\"",
+            "\"x\":\"é\"",
+            "\"size\":0",
+            "\"x\":1.5",
+            "\"x\":1e3",
+            "\"cmd\":\"say\"",
+            "\"x\":{}",
+            "\"x\": 1",
+            "\"x\":1 ",
+        ]);
+        prop_oneof![
+            prop::collection::vec(field, 0..5).prop_map(|fields| format!("{{{}}}", fields.join(","))),
+            prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat()),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+        #[test]
+        fn the_scan_agrees_with_serde_json(text in nearly_plain()) {
+            let slow = serde_json::from_str::<Fields<'_>>(&text).ok();
+            if let Some(fast) = Fields::scan_plain(&text) {
+                prop_assert_eq!(Some(&fast), slow.as_ref());
+                prop_assert_eq!(fast.id.read_integer(), fast.id.read::<u64>());
+                prop_assert_eq!(fast.cmd.read_text(), fast.cmd.read::<Text<'_>>().map(|t| t.map(|Text(t)| t)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_clients_send_is_of_the_plain_shape() {
+        for text in [
+            r#"{"cmd":"echo","id":1,"size":64}"#,
+            r#"{"cmd":"say","room":"lobby","size":64}"#,
+            r#"{"cmd":"data","id":9007199254740991,"size":262144}"#,
+        ] {
+            assert!(Fields::scan_plain(text).is_some(), "{text}");
+        }
+    }
 }

@@ -207,9 +207,20 @@ impl FrameDecoder {
 /// When the header is longer than [`super::MAX_HEADER`]: the server bounds
 /// every text that it puts into one.
 pub fn encode_header(header: &impl serde::Serialize, out: &mut Vec<u8>) {
+    encode_header_with(out, |out| {
+        serde_json::to_writer(out, header).expect("a header of plain data serializes into memory");
+    });
+}
+
+/// Appends one frame's length and the header that `write` appends; for the
+/// few headers that are worth writing by hand.
+///
+/// # Panics
+/// As [`encode_header`].
+pub fn encode_header_with(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; LENGTH_BYTES]);
-    serde_json::to_writer(&mut *out, header).expect("a header of plain data serializes into memory");
+    write(out);
     let length = out.len() - start - LENGTH_BYTES;
     assert!(length <= super::MAX_HEADER, "a header of {length} bytes is over the cap");
     let length = i32::try_from(length).expect("under the cap");

@@ -5,7 +5,7 @@
 //! is wrong beyond that is a [`Malformed`] request to be answered.
 
 use super::error::{ErrorCode, Refusal};
-use super::fields::{Fields, Text, excerpt, present, present_object, unique_map};
+use super::fields::{Fields, excerpt, present, present_object, unique_map};
 use super::frame::{FrameError, Limits};
 use serde::Deserialize;
 
@@ -346,14 +346,14 @@ impl RequestHeader {
     /// nobody knows where the frame ends.
     pub fn parse(header: &[u8], limits: Limits) -> Result<Self, FrameError> {
         let text = std::str::from_utf8(header).map_err(|e| FrameError::Header(e.to_string()))?;
-        let fields: Fields<'_> = serde_json::from_str(text).map_err(|e| FrameError::Header(e.to_string()))?;
-        let size = match fields.size.read::<u64>() {
+        let fields = Fields::read(text).map_err(|e| FrameError::Header(e.to_string()))?;
+        let size = match fields.size.read_integer() {
             Ok(None) => 0,
             Ok(Some(size)) if size <= limits.body as u64 => size as usize,
             Ok(Some(size)) => return Err(FrameError::BodySize { found: size.to_string(), max: limits.body }),
             Err(found) => return Err(FrameError::BodySize { found, max: limits.body }),
         };
-        let id = fields.id.read::<u64>().and_then(|id| match id {
+        let id = fields.id.read_integer().and_then(|id| match id {
             Some(n) if n > super::MAX_ID => Err(format!("is {n}")),
             id => Ok(id),
         });
@@ -366,8 +366,8 @@ fn read_request(fields: &Fields<'_>, id: Result<Option<u64>, String>) -> Result<
         re: re.map(str::to_owned),
         refusal: Refusal::new(code, message),
     };
-    let cmd = match fields.cmd.read::<Text<'_>>() {
-        Ok(Some(Text(cmd))) if cmd.len() <= MAX_COMMAND => cmd,
+    let cmd = match fields.cmd.read_text() {
+        Ok(Some(cmd)) if cmd.len() <= MAX_COMMAND => cmd,
         Ok(Some(_)) => {
             let message = format!("field `cmd` is longer than {MAX_COMMAND} bytes: expected a command's name");
             return Err(malformed(None, ErrorCode::BadRequest, message));

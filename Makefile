@@ -1,0 +1,32 @@
+# Thin names over cargo; `make help` lists them.
+
+PREFIX ?= /usr/local
+PORT ?= 8899
+
+.PHONY: help build run test lint bench load fuzz install clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+build: ## Both programs, optimized
+	cargo build --release --locked
+
+run: ## The server on PORT (8899)
+	cargo run --release -- --port $(PORT)
+
+test: ## Every test
+	cargo test --locked
+
+lint: ## Formatting, clippy and the documentation's links
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+bench: ## The Criterion benchmarks
+	cargo bench --locked
+
+install: build ## Both programs into PREFIX/bin (/usr/local)
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin target/release/reactord target/release/reactorctl
+
+clean: ## Everything that was built
+	cargo clean

@@ -1,0 +1,65 @@
+//! What the server was told to do, checked: the options of `reactord` once
+//! they have become addresses, directories and limits.
+
+use crate::proto::SessionConfig;
+use crate::proto::session::Services;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The most connections, where the descriptor limit allows that many.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 65_536;
+
+/// The most commands that run at once.
+pub const DEFAULT_MAX_JOBS: usize = 256;
+
+/// The most that others may queue for one connection, in bytes: what Redis
+/// allows its subscribers.
+pub const DEFAULT_OUTPUT_LIMIT: usize = 32 << 20;
+
+/// The least that makes sense there, in bytes.
+pub const MIN_OUTPUT_LIMIT: usize = 1 << 20;
+
+/// Messages kept for each room.
+pub const DEFAULT_HISTORY: usize = 1_000;
+
+/// How the sessions are driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// One event loop.
+    Reactor,
+    /// A thread for each connection, for comparison.
+    Blocking,
+}
+
+/// What a driver needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The served directory.
+    pub root: PathBuf,
+    /// What must outlive a restart.
+    pub state_dir: PathBuf,
+    /// The token that clients must show; `None` where none is asked for.
+    pub token: Option<String>,
+    /// Which services are on.
+    pub services: Services,
+    /// The most connections at once.
+    pub max_connections: usize,
+    /// The most commands at once.
+    pub max_jobs: usize,
+    /// After this silence an idle connection is ended.
+    pub idle_timeout: Option<Duration>,
+    /// The most that others may queue for one connection, in bytes.
+    pub output_limit: usize,
+    /// The most that all queues and histories may hold together, in bytes.
+    pub memory_limit: usize,
+    /// Messages kept for each room.
+    pub history: usize,
+}
+
+impl Config {
+    /// What sessions need of it.
+    pub fn session_config(&self) -> Arc<SessionConfig> {
+        Arc::new(SessionConfig { token: self.token.clone(), services: self.services, idle_timeout: self.idle_timeout })
+    }
+}

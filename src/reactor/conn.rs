@@ -1,0 +1,228 @@
+//! One connection: its socket, what is known of its readiness, its session
+//! and what is queued for it.
+
+use crate::proto::outbox::LOW_WATER;
+use crate::proto::{ConnId, Input, Now, Outbox, Session};
+use crate::reactor::flush::{self, Flushed};
+use mio::net::TcpStream;
+use std::io::{self, ErrorKind, Read};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// How long a connection that ended may take to read its last words.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// How long the rest of a failed connection's input is thrown away, so that
+/// closing does not reset it and the peer can read why.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// How much of it is thrown away at most, in bytes.
+const DRAIN_BYTES: usize = 8 << 20;
+
+/// What a connection still does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// The session is over; what is queued is flushed until then.
+    Flushing(Instant),
+    /// The sending side is shut; input is thrown away until then.
+    Draining {
+        until: Instant,
+        left: usize,
+    },
+}
+
+/// What a read brought.
+#[derive(Debug)]
+pub enum ReadOutcome {
+    /// That many bytes are in the buffer.
+    Bytes(usize),
+    /// The peer ended its sending side.
+    Eof,
+    /// Nothing now; an event will say when.
+    Blocked,
+    /// The connection is broken.
+    Broken(io::Error),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// Its identity.
+    pub id: ConnId,
+    /// The other side's address.
+    pub peer: SocketAddr,
+    /// Its protocol state.
+    pub session: Session,
+    /// What its session wants sent and done.
+    pub out: Outbox,
+    socket: TcpStream,
+    /// Latched readiness: set by events, cleared by the call that would block.
+    readable: bool,
+    writable: bool,
+    /// The end of input was announced: read on to it even after a short read.
+    read_closed: bool,
+    /// Whether the connection stands in the list of that name.
+    pub in_ready: bool,
+    /// Whether the connection stands in the list of that name.
+    pub in_dirty: bool,
+    /// Set while the disk brings in what the queue's front file needs next.
+    pub warming: bool,
+    /// What the timers have an entry for.
+    pub armed: Option<Instant>,
+    /// Since when more is queued than the soft limit.
+    pub over_soft_since: Option<Instant>,
+    stage: Stage,
+}
+
+impl Conn {
+    /// A connection that was just accepted and registered.
+    pub fn new(id: ConnId, peer: SocketAddr, socket: TcpStream, session: Session) -> Self {
+        Conn {
+            id,
+            peer,
+            session,
+            out: Outbox::default(),
+            socket,
+            // A new socket takes bytes, and the first read costs one call
+            // where nothing came yet: both spare waiting for an event.
+            readable: true,
+            writable: true,
+            read_closed: false,
+            in_ready: false,
+            in_dirty: false,
+            warming: false,
+            armed: None,
+            over_soft_since: None,
+            stage: Stage::Serving,
+        }
+    }
+
+    /// The socket, to deregister it.
+    pub fn socket_mut(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    /// Latches an event.
+    pub fn latch(&mut self, event: &mio::event::Event) {
+        // An error or a hang-up alone is for the next read or write to tell.
+        let broken = event.is_error();
+        self.readable |= event.is_readable() || event.is_read_closed() || broken;
+        self.writable |= event.is_writable() || event.is_write_closed() || broken;
+        self.read_closed |= event.is_read_closed() || broken;
+    }
+
+    /// Whether a read is possible and wanted.
+    pub fn can_read(&self) -> bool {
+        self.readable
+            && match self.stage {
+                Stage::Serving => self.session.wants(&self.out).socket_read,
+                Stage::Flushing(_) => false,
+                Stage::Draining { .. } => true,
+            }
+    }
+
+    /// Whether a write is possible and something is there to send.
+    pub fn can_write(&self) -> bool {
+        self.writable && !self.warming && !self.out.queue.is_empty()
+    }
+
+    /// Whether the session waits to hear that the queue has room again.
+    pub fn can_resume(&self) -> bool {
+        self.stage == Stage::Serving && self.out.queue.len() < LOW_WATER && self.session.wants_drained()
+    }
+
+    /// Reads once.
+    pub fn read(&mut self, buffer: &mut [u8]) -> ReadOutcome {
+        loop {
+            return match self.socket.read(buffer) {
+                Ok(0) => {
+                    self.readable = false;
+                    ReadOutcome::Eof
+                }
+                Ok(n) => {
+                    // A short read means that the kernel holds no more, and an
+                    // edge announces whatever comes later (epoll(7), "Do I
+                    // need to continuously read"); an end of input that was
+                    // announced already is not announced again.
+                    if n < buffer.len() && !self.read_closed {
+                        self.readable = false;
+                    }
+                    ReadOutcome::Bytes(n)
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    ReadOutcome::Blocked
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => ReadOutcome::Broken(e),
+            };
+        }
+    }
+
+    /// Sends what is queued, up to the budget of a turn.
+    pub fn flush(&mut self, files: &impl flush::Files) -> io::Result<Flushed> {
+        let flushed = flush::flush(&self.socket, &mut self.out.queue, files)?;
+        if flushed == Flushed::Blocked {
+            self.writable = false;
+        }
+        Ok(flushed)
+    }
+
+    /// Tells the session.
+    pub fn feed(&mut self, now: Now, input: Input<'_>) {
+        self.session.handle_input(now, input, &mut self.out);
+    }
+
+    /// Moves on through the end of a connection; `true` once nothing remains
+    /// but to close it.
+    pub fn advance_end(&mut self, now: Instant) -> bool {
+        if self.stage == Stage::Serving && self.session.has_failed() {
+            self.stage = Stage::Flushing(now + LINGER);
+        }
+        match self.stage {
+            Stage::Serving => self.session.is_finished(&self.out),
+            Stage::Flushing(until) if !self.out.queue.is_empty() => now >= until,
+            Stage::Flushing(_) => {
+                // The peer may be gone already, which ends the draining too.
+                if self.socket.shutdown(std::net::Shutdown::Write).is_err() {
+                    return true;
+                }
+                self.stage = Stage::Draining { until: now + DRAIN_TIME, left: DRAIN_BYTES };
+                self.readable = true;
+                false
+            }
+            Stage::Draining { until, left } => now >= until || left == 0,
+        }
+    }
+
+    /// Whether the session is over and only its end remains.
+    pub fn is_ending(&self) -> bool {
+        self.stage != Stage::Serving
+    }
+
+    /// Whether input is only thrown away.
+    pub fn is_draining(&self) -> bool {
+        matches!(self.stage, Stage::Draining { .. })
+    }
+
+    /// Takes note of input that was thrown away; `false` where this is not the
+    /// time for that.
+    pub fn drained(&mut self, n: usize) -> bool {
+        match &mut self.stage {
+            Stage::Draining { left, .. } => {
+                *left = left.saturating_sub(n);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When the connection needs attention though nothing happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Serving => self.session.poll_timeout(),
+            Stage::Flushing(until) | Stage::Draining { until, .. } => Some(until),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Every connection, in a slab, and the lists of those that need attention.
+
+use super::conn::Conn;
+use super::sources::{conn_id, slot_of};
+use super::timers::Timers;
+use crate::proto::rooms::{Deliver, Delivery};
+use crate::proto::{ConnId, Input, Now};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long more than the soft limit may be queued for one connection.
+const SOFT_LIMIT_TIME: Duration = Duration::from_secs(60);
+
+/// The soft limit is this part of the hard one.
+const SOFT_LIMIT_SHARE: usize = 4;
+
+/// The soft limit is at least this: what a connection may queue for itself
+/// (answers up to the high-water mark and one body beyond) is not slowness.
+const SOFT_LIMIT_FLOOR: usize = 2 << 20;
+
+/// The connections of a reactor.
+#[derive(Debug)]
+pub struct Connections {
+    slab: Slab<Conn>,
+    generation: u64,
+    /// Those with latched readiness or kept input, round robin.
+    pub ready: VecDeque<ConnId>,
+    /// Those to be flushed, or looked at for their end, in this turn.
+    pub dirty: Vec<ConnId>,
+    /// Those that more is queued for than is allowed.
+    pub slow: Vec<ConnId>,
+    /// Their deadlines.
+    pub timers: Timers,
+    /// The most that may be queued for a connection by others, in bytes.
+    output_limit: usize,
+    now: Now,
+}
+
+impl Connections {
+    /// No connection yet.
+    pub fn new(output_limit: usize, now: Now) -> Self {
+        Connections {
+            slab: Slab::new(),
+            generation: 0,
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            slow: Vec::new(),
+            timers: Timers::default(),
+            output_limit,
+            now,
+        }
+    }
+
+    /// The time of this turn.
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// Adds the connection that `make` makes of its identity.
+    pub fn insert(&mut self, make: impl FnOnce(ConnId) -> std::io::Result<Conn>) -> std::io::Result<ConnId> {
+        let entry = self.slab.vacant_entry();
+        self.generation += 1;
+        let id = conn_id(entry.key(), self.generation);
+        entry.insert(make(id)?);
+        Ok(id)
+    }
+
+    /// The connection of that identity, if it is still there.
+    pub fn get(&self, id: ConnId) -> Option<&Conn> {
+        self.slab.get(slot_of(id)).filter(|conn| conn.id == id)
+    }
+
+    /// The connection of that identity, if it is still there.
+    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.slab.get_mut(slot_of(id)).filter(|conn| conn.id == id)
+    }
+
+    /// Takes a connection out.
+    pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
+        self.get(id)?;
+        let conn = self.slab.remove(slot_of(id));
+        if self.slab.is_empty() {
+            self.slab.shrink_to_fit();
+        }
+        Some(conn)
+    }
+
+    /// The identities of all.
+    pub fn ids(&self) -> Vec<ConnId> {
+        self.slab.iter().map(|(_, conn)| conn.id).collect()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Conn> {
+        self.slab.iter().map(|(_, conn)| conn)
+    }
+
+    /// Puts a connection on the ready list if it has something to read.
+    pub fn note_ready(&mut self, id: ConnId) {
+        let Some(conn) = self.get_mut(id) else { return };
+        if !conn.in_ready && conn.can_read() {
+            conn.in_ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Puts a connection on the list of those to flush and to look after.
+    pub fn note_dirty(&mut self, id: ConnId) {
+        let Some(conn) = self.get_mut(id) else { return };
+        if !conn.in_dirty {
+            conn.in_dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Arms the timers for the connection's next deadline.
+    pub fn arm(&mut self, id: ConnId) {
+        let Some(conn) = self.slab.get_mut(slot_of(id)).filter(|conn| conn.id == id) else { return };
+        let soft = conn.over_soft_since.map(|since| since + SOFT_LIMIT_TIME);
+        if let Some(at) = [conn.deadline(), soft].into_iter().flatten().min() {
+            self.timers.arm(id, at, &mut conn.armed);
+        }
+    }
+
+    /// Takes note of how much is queued for a connection, which others may
+    /// have queued.
+    pub fn check_output(&mut self, id: ConnId) {
+        let now = self.now.instant;
+        let limit = self.output_limit;
+        let Some(conn) = self.get_mut(id) else { return };
+        if is_slow(conn, limit, now) {
+            self.slow.push(id);
+        }
+    }
+}
+
+/// Whether a connection is to be ended because it takes too little.
+fn is_slow(conn: &mut Conn, limit: usize, now: Instant) -> bool {
+    let queued = conn.out.queue.len() + conn.session.held();
+    if queued <= (limit / SOFT_LIMIT_SHARE).max(SOFT_LIMIT_FLOOR).min(limit) {
+        conn.over_soft_since = None;
+        return false;
+    }
+    let since = *conn.over_soft_since.get_or_insert(now);
+    queued > limit || now >= since + SOFT_LIMIT_TIME
+}
+
+impl Deliver for Connections {
+    fn deliver(&mut self, to: ConnId, delivery: &Delivery) {
+        let now = self.now;
+        let Some(conn) = self.slab.get_mut(slot_of(to)).filter(|conn| conn.id == to) else { return };
+        conn.feed(now, Input::Delivery(delivery));
+        if !conn.in_dirty {
+            conn.in_dirty = true;
+            self.dirty.push(to);
+        }
+        if is_slow(conn, self.output_limit, now.instant) && self.slow.last() != Some(&to) {
+            self.slow.push(to);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Carrying out what sessions ask for, and telling them what came of it.
+
+use super::child::ChildSink;
+use super::connections::Connections;
+use super::{Reactor, flush};
+use crate::disk::{Completion, Disk};
+use crate::proto::exec::ChildEvent;
+use crate::proto::files::FileHandle;
+use crate::proto::jobs::JobId;
+use crate::proto::{ConnId, Effect, Input, Now};
+use std::os::fd::BorrowedFd;
+
+impl Reactor {
+    /// Tells a session something and carries out what it asks for.
+    pub(super) fn feed(&mut self, id: ConnId, input: Input<'_>) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let was_authenticated = conn.session.is_authenticated();
+        conn.feed(self.now, input);
+        if !was_authenticated && conn.session.has_failed() {
+            self.counters.auth_failures += 1;
+            log::warn!("{}: not authenticated", conn.peer);
+        }
+        self.settle(id);
+    }
+
+    /// Carries out a session's effects until it has none, then puts the
+    /// connection on the lists it belongs on.
+    pub(super) fn settle(&mut self, id: ConnId) {
+        let now = self.now;
+        while let Some(conn) = self.conns.get_mut(id) {
+            let Some(effect) = conn.out.effects.pop_front() else {
+                // An idle connection keeps no buffer.
+                conn.out.effects = Default::default();
+                break;
+            };
+            let peer = conn.peer;
+            let input = match effect {
+                Effect::Room(op) => Input::Room(self.rooms.apply(now, id, op, &mut self.conns)),
+                Effect::Spawn(spawn) => {
+                    let nick = self.rooms.nick(id).map_or("-", |nick| nick);
+                    let registry = self.poll.registry();
+                    Input::Spawned(self.children.spawn(registry, now, id, nick, &peer.to_string(), *spawn))
+                }
+                Effect::Job(job, effect) => {
+                    self.children.effect(now, job, effect);
+                    continue;
+                }
+                Effect::Jobs => Input::Jobs(self.children.jobs_json(id)),
+                Effect::Kill(job, signal) => Input::Killed(self.children.kill(job, signal)),
+                Effect::Disk(request) => {
+                    self.disk.submit(id, request);
+                    continue;
+                }
+                Effect::Stats => Input::Stats(self.stats()),
+            };
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.feed(now, input);
+            }
+        }
+        self.conns.note_ready(id);
+        self.conns.note_dirty(id);
+    }
+
+    /// Passes on what a disk worker finished.
+    pub(super) fn disk_completed(&mut self, completion: Completion) {
+        match completion {
+            Completion::Reply(id, reply) => self.feed(id, Input::Disk(reply)),
+            Completion::Warm(id) => {
+                if let Some(conn) = self.conns.get_mut(id) {
+                    conn.warming = false;
+                    self.conns.note_dirty(id);
+                }
+            }
+        }
+    }
+
+    /// The counters, as a JSON object.
+    fn stats(&mut self) -> Vec<u8> {
+        let counters = &mut self.counters;
+        counters.uptime_ms = (self.now.instant - self.started).as_millis() as u64;
+        counters.connections = self.conns.len();
+        counters.queued_bytes = self.conns.iter().map(|conn| conn.out.queue.memory() + conn.session.held()).sum();
+        counters.jobs = self.children.len();
+        counters.jobs_started = self.children.started();
+        counters.open_files = self.disk.open_files();
+        (counters.rooms, counters.nicks) = self.rooms.counts();
+        serde_json::to_vec(counters).expect("counters are plain data")
+    }
+}
+
+/// Takes the children's events while the children themselves are borrowed;
+/// effects wait until they are not.
+pub(super) struct Sink<'a> {
+    pub(super) now: Now,
+    pub(super) conns: &'a mut Connections,
+    pub(super) touched: Vec<ConnId>,
+}
+
+impl ChildSink for Sink<'_> {
+    fn wants_output(&mut self, conn: ConnId) -> bool {
+        self.conns.get(conn).is_none_or(|conn| conn.session.wants(&conn.out).child_read)
+    }
+
+    fn event(&mut self, conn: ConnId, job: JobId, event: ChildEvent<'_>) {
+        let Some(found) = self.conns.get_mut(conn) else { return };
+        found.feed(self.now, Input::Child(job, event));
+        if self.touched.last() != Some(&conn) {
+            self.touched.push(conn);
+        }
+    }
+}
+
+impl flush::Files for Disk {
+    fn file(&self, file: FileHandle) -> Option<BorrowedFd<'_>> {
+        Disk::file(self, file)
+    }
+
+    fn is_resident(&self, file: FileHandle, offset: u64, length: usize) -> bool {
+        Disk::is_resident(self, file, offset, length)
+    }
+}

@@ -1,0 +1,497 @@
+//! The event loop: one thread, one poll, and the phases of a turn.
+//!
+//! ```text
+//! poll -> latch events -> accept -> read and feed -> children -> disk
+//!      -> deadlines -> deliveries -> flush each connection once -> reap
+//! ```
+//!
+//! Events only latch readiness; what is done about it is bounded for each
+//! connection and turn, and whoever has more to do stays on the ready list,
+//! which makes the next poll return at once. Services only queue: each
+//! connection that has something is written to once, at the end of the turn.
+
+pub mod child;
+mod conn;
+mod connections;
+mod effects;
+mod flush;
+mod listener;
+mod sources;
+mod timers;
+
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::disk::Disk;
+use crate::proto::rooms::Rooms;
+use crate::proto::{ConnId, Input, Now, Session, SessionConfig};
+use child::Children;
+use conn::{Conn, ReadOutcome};
+use connections::Connections;
+use flush::Flushed;
+use listener::Accepted;
+use mio::net::{TcpListener, UnixStream};
+use mio::{Events, Interest, Poll, Waker};
+use sources::Source;
+use std::io::{self, ErrorKind, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Events fetched by one poll.
+const EVENTS: usize = 1_024;
+
+/// What one connection may send us in one turn before the others' turn, in
+/// bytes; also the size of the one read buffer.
+const READ_BUDGET: usize = 64 << 10;
+
+/// Connections accepted in one turn.
+const ACCEPT_BUDGET: usize = 256;
+
+/// How often one connection's queue is refilled and flushed again in a turn.
+const FLUSH_ROUNDS: usize = 4;
+
+/// How long to wait before another attempt when descriptors have run out and
+/// none of ours was given back.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+
+/// After a stop, connections and commands have this long to end.
+const STOP_TIME: Duration = Duration::from_secs(4);
+
+/// A turn that takes longer is worth a warning.
+const LONG_TURN: Duration = Duration::from_millis(50);
+
+/// A listener and whether somebody may be waiting there.
+#[derive(Debug)]
+struct Listening {
+    socket: TcpListener,
+    ready: bool,
+}
+
+/// The event-loop driver.
+#[derive(Debug)]
+pub struct Reactor {
+    poll: Poll,
+    listeners: Vec<Listening>,
+    signals: UnixStream,
+    session_config: Arc<SessionConfig>,
+    config: Config,
+    conns: Connections,
+    rooms: Rooms,
+    children: Children,
+    disk: Disk,
+    counters: Counters,
+    now: Now,
+    started: Instant,
+    read_buffer: Vec<u8>,
+    /// Set while no more connections can or may be taken, with when to try again.
+    accept_paused: Option<Instant>,
+    /// Set once the server stops: by when everything must have ended.
+    stop_by: Option<Instant>,
+}
+
+/// Reads both clocks.
+fn now() -> Now {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+    Now { instant: Instant::now(), unix_ms }
+}
+
+impl Reactor {
+    /// A reactor that listens on all of `addresses`. `signals` becomes
+    /// readable when the server is to stop.
+    pub fn new(
+        config: Config,
+        listeners: Vec<std::net::TcpListener>,
+        signals: std::os::unix::net::UnixStream,
+    ) -> io::Result<Reactor> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), Source::Waker.token())?);
+        let mut signals = UnixStream::from_std(signals);
+        poll.registry().register(&mut signals, Source::Signals.token(), Interest::READABLE)?;
+        let mut listening = Vec::new();
+        for (index, socket) in listeners.into_iter().enumerate() {
+            let mut socket = TcpListener::from_std(socket);
+            poll.registry().register(&mut socket, Source::Listener(index).token(), Interest::READABLE)?;
+            listening.push(Listening { socket, ready: true });
+        }
+        let disk = Disk::open(&config.root, move || {
+            if let Err(e) = waker.wake() {
+                log::error!("cannot wake the event loop: {e}");
+            }
+        })?;
+        let now = now();
+        Ok(Reactor {
+            poll,
+            listeners: listening,
+            signals,
+            session_config: config.session_config(),
+            conns: Connections::new(config.output_limit, now),
+            rooms: Rooms::default(),
+            children: Children::new(config.max_jobs),
+            disk,
+            counters: Counters {
+                mode: "reactor",
+                version: env!("CARGO_PKG_VERSION"),
+                max_connections: config.max_connections,
+                ..Counters::default()
+            },
+            config,
+            now,
+            started: now.instant,
+            read_buffer: vec![0; READ_BUDGET],
+            accept_paused: None,
+            stop_by: None,
+        })
+    }
+
+    /// Serves until a signal asks it to stop, and then until everything has
+    /// ended or the time for that is over.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            let timeout = self.poll_timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            }
+            self.set_now();
+            let began = self.now.instant;
+            let mut phases = Phases::new(began);
+            self.latch(&events);
+            self.accept();
+            phases.end("accept");
+            self.read();
+            phases.end("read");
+            self.run_children();
+            phases.end("children");
+            self.run_disk();
+            phases.end("disk");
+            self.run_deadlines();
+            phases.end("deadlines");
+            self.rooms.flush(&mut self.conns);
+            self.end_slow();
+            phases.end("deliveries");
+            self.flush();
+            phases.end("flush");
+            self.take_turn_time(phases);
+            if self.has_stopped() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn set_now(&mut self) {
+        self.now = now();
+        self.conns.set_now(self.now);
+    }
+
+    /// How long the loop may sleep.
+    fn poll_timeout(&self) -> Option<Duration> {
+        let waiting = self.listeners.iter().any(|listening| listening.ready);
+        if !self.conns.ready.is_empty()
+            || !self.conns.dirty.is_empty()
+            || self.children.is_ready()
+            || (waiting && self.accept_paused.is_none())
+        {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [
+            self.conns.timers.next(),
+            self.children.poll_timeout(),
+            self.accept_paused.filter(|_| waiting),
+            self.stop_by,
+        ];
+        timers::poll_timeout(deadlines.into_iter().flatten().min(), Instant::now())
+    }
+
+    /// Takes note of events; does nothing about them yet, so that no slot
+    /// changes hands while they are read.
+    fn latch(&mut self, events: &Events) {
+        self.counters.turns += 1;
+        for event in events {
+            match Source::from_token(event.token()) {
+                Some(Source::Listener(index)) => self.listeners[index].ready = true,
+                Some(Source::Connection(id)) => {
+                    if let Some(conn) = self.conns.get_mut(id) {
+                        conn.latch(event);
+                        let wakes = conn.can_write() || conn.is_ending();
+                        self.conns.note_ready(id);
+                        if wakes {
+                            self.conns.note_dirty(id);
+                        }
+                    }
+                }
+                Some(Source::Child(packed)) => self.children.handle_event(packed, event),
+                Some(Source::Signals) => self.stop(),
+                // What the workers finished is fetched in each turn.
+                Some(Source::Waker) | None => {}
+            }
+        }
+    }
+
+    /// Takes new connections, as many as allowed.
+    fn accept(&mut self) {
+        if self.stop_by.is_some() || self.accept_paused.is_some_and(|until| self.now.instant < until) {
+            return;
+        }
+        self.accept_paused = None;
+        let mut budget = ACCEPT_BUDGET;
+        for index in 0..self.listeners.len() {
+            while self.listeners[index].ready && budget > 0 {
+                if self.conns.len() >= self.config.max_connections {
+                    log::warn!("{} connections: the others wait until some have ended", self.conns.len());
+                    self.pause_accepting();
+                    return;
+                }
+                budget -= 1;
+                match listener::accept(&self.listeners[index].socket) {
+                    Accepted::Connection(stream, peer) => self.add(stream, peer),
+                    Accepted::Blocked => self.listeners[index].ready = false,
+                    Accepted::Failed(e) => {
+                        self.counters.accept_errors += 1;
+                        log::debug!("a connection was gone before it was accepted: {e}");
+                    }
+                    Accepted::Exhausted(e) => {
+                        self.counters.accept_errors += 1;
+                        log::warn!("cannot accept ({e}): the others wait until something is given back");
+                        self.pause_accepting();
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The listener announces nothing again, so the loop tries by itself:
+    /// after a while, and whenever a connection ends.
+    fn pause_accepting(&mut self) {
+        self.accept_paused = Some(self.now.instant + ACCEPT_RETRY);
+    }
+
+    fn add(&mut self, mut stream: mio::net::TcpStream, peer: SocketAddr) {
+        self.counters.accepted += 1;
+        if let Err(e) = crate::listen::tune(&stream) {
+            log::debug!("{peer}: cannot set a socket option: {e}");
+        }
+        let session = Session::new(Arc::clone(&self.session_config), self.now);
+        let registry = self.poll.registry();
+        let added = self.conns.insert(|id| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            registry.register(&mut stream, Source::Connection(id).token(), interest)?;
+            Ok(Conn::new(id, peer, stream, session))
+        });
+        match added {
+            Ok(id) => {
+                log::debug!("{peer}: connected");
+                self.conns.note_ready(id);
+                self.conns.arm(id);
+            }
+            Err(e) => log::warn!("{peer}: cannot register the connection: {e}"),
+        }
+    }
+
+    /// Reads from each connection on the ready list, once.
+    fn read(&mut self) {
+        for _ in 0..self.conns.ready.len() {
+            let Some(id) = self.conns.ready.pop_front() else { break };
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            conn.in_ready = false;
+            if !conn.can_read() {
+                continue;
+            }
+            self.counters.reads += 1;
+            let mut buffer = std::mem::take(&mut self.read_buffer);
+            match conn.read(&mut buffer) {
+                ReadOutcome::Bytes(n) => {
+                    self.counters.bytes_in += n as u64;
+                    if conn.drained(n) {
+                        self.conns.note_dirty(id);
+                    } else {
+                        self.feed(id, Input::Bytes(&buffer[..n]));
+                    }
+                }
+                ReadOutcome::Eof if conn.is_draining() => self.remove(id, "its input is drained"),
+                ReadOutcome::Eof => self.feed(id, Input::Eof),
+                ReadOutcome::Blocked => {}
+                ReadOutcome::Broken(e) => self.remove(id, &e.to_string()),
+            }
+            self.read_buffer = buffer;
+            self.conns.note_ready(id);
+        }
+    }
+
+    fn run_children(&mut self) {
+        let now = self.now;
+        self.children.handle_timeout(now);
+        let mut sink = effects::Sink { now, conns: &mut self.conns, touched: Vec::new() };
+        self.children.run(now, &mut sink);
+        let touched = sink.touched;
+        for id in touched {
+            self.settle(id);
+        }
+    }
+
+    fn run_disk(&mut self) {
+        while let Some(completion) = self.disk.poll() {
+            self.disk_completed(completion);
+        }
+    }
+
+    fn run_deadlines(&mut self) {
+        while let Some((at, id)) = self.conns.timers.pop_due(self.now.instant) {
+            let now = self.now;
+            let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.armed == Some(at)) else { continue };
+            conn.armed = None;
+            if conn.session.poll_timeout().is_some_and(|due| due <= now.instant) {
+                let had_failed = conn.session.has_failed();
+                conn.session.handle_timeout(now, &mut conn.out);
+                if conn.session.has_failed() && !had_failed {
+                    self.counters.timeouts += 1;
+                }
+                self.settle(id);
+            }
+            self.conns.check_output(id);
+            self.conns.note_dirty(id);
+            self.conns.arm(id);
+        }
+    }
+
+    /// Ends those that take too little of what others send them.
+    fn end_slow(&mut self) {
+        while let Some(id) = self.conns.slow.pop() {
+            let Some(conn) = self.conns.get(id).filter(|conn| !conn.session.has_failed()) else { continue };
+            self.counters.slow_consumers += 1;
+            log::warn!("{}: {} bytes were queued for it and not taken: ended", conn.peer, conn.out.queue.len());
+            self.feed(id, Input::SlowConsumer);
+        }
+    }
+
+    /// Writes once to each connection that has something, and reaps those that ended.
+    fn flush(&mut self) {
+        for id in std::mem::take(&mut self.conns.dirty) {
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            conn.in_dirty = false;
+            if let Err(e) = self.flush_one(id) {
+                self.remove(id, &e.to_string());
+                continue;
+            }
+            let now = self.now.instant;
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            if conn.advance_end(now) {
+                self.remove(id, "it ended");
+                continue;
+            }
+            self.conns.note_ready(id);
+            self.conns.arm(id);
+        }
+    }
+
+    fn flush_one(&mut self, id: ConnId) -> io::Result<()> {
+        for _ in 0..FLUSH_ROUNDS {
+            let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
+            if !conn.can_write() {
+                return Ok(());
+            }
+            let before = conn.out.queue.len();
+            let flushed = conn.flush(&self.disk)?;
+            let sent = before - conn.out.queue.len();
+            let resumes = sent > 0 && conn.can_resume();
+            self.counters.writes += 1;
+            self.counters.bytes_out += sent as u64;
+            match flushed {
+                Flushed::Cold(file, offset, length) => {
+                    conn.warming = true;
+                    self.disk.warm(id, file, offset, length);
+                    return Ok(());
+                }
+                Flushed::Shrank(file) => {
+                    conn.out.queue.replace_front_file_by_zeros();
+                    self.feed(id, Input::FileShrank(file));
+                    continue;
+                }
+                Flushed::Empty | Flushed::Blocked | Flushed::Budget => {}
+            }
+            if resumes {
+                self.feed(id, Input::Drained);
+            }
+            if sent > 0 {
+                self.children.resume(id);
+            }
+            if flushed == Flushed::Blocked {
+                return Ok(());
+            }
+        }
+        // There is more, and the others have waited long enough.
+        self.conns.note_dirty(id);
+        Ok(())
+    }
+
+    /// Takes a connection out, and everything that belongs to it.
+    fn remove(&mut self, id: ConnId, why: &str) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        log::debug!("{}: closed: {why}", conn.peer);
+        conn.feed(self.now, Input::Gone);
+        self.settle(id);
+        self.disk.gone(id);
+        if let Some(mut conn) = self.conns.remove(id) {
+            if let Err(e) = self.poll.registry().deregister(conn.socket_mut()) {
+                log::debug!("{}: cannot deregister: {e}", conn.peer);
+            }
+            self.counters.closed += 1;
+        }
+        // Below nine tenths of the limit there is room for those who wait.
+        if self.conns.len() < self.config.max_connections - self.config.max_connections / 10 {
+            self.accept_paused = None;
+        }
+    }
+
+    /// Begins to stop: no new connections, last words to the others.
+    fn stop(&mut self) {
+        let mut drop_bytes = [0; 64];
+        while matches!(self.signals.read(&mut drop_bytes), Ok(n) if n > 0) {}
+        if self.stop_by.is_some() {
+            return;
+        }
+        log::info!("stopping: {} connections, {} commands", self.conns.len(), self.children.len());
+        self.stop_by = Some(self.now.instant + STOP_TIME);
+        self.listeners.clear();
+        for id in self.conns.ids() {
+            self.feed(id, Input::Shutdown);
+        }
+        self.children.terminate_all(self.now);
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.stop_by.is_some_and(|by| self.now.instant >= by || (self.conns.is_empty() && self.children.is_empty()))
+    }
+
+    fn take_turn_time(&mut self, phases: Phases) {
+        let took = phases.at - phases.began;
+        if took.as_micros() as u64 > self.counters.longest_turn_us {
+            self.counters.longest_turn_us = took.as_micros() as u64;
+            self.counters.longest_turn_phase = phases.longest.1;
+        }
+        if took > LONG_TURN {
+            log::warn!("a turn of the loop took {took:?}, most of it {}", phases.longest.1);
+        }
+    }
+}
+
+/// What a turn spent its time on.
+struct Phases {
+    began: Instant,
+    at: Instant,
+    longest: (Duration, &'static str),
+}
+
+impl Phases {
+    fn new(began: Instant) -> Self {
+        Phases { began, at: began, longest: (Duration::ZERO, "") }
+    }
+
+    fn end(&mut self, name: &'static str) {
+        let at = Instant::now();
+        self.longest = self.longest.max((at - self.at, name));
+        self.at = at;
+    }
+}
