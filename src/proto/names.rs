@@ -30,6 +30,11 @@ impl Nick {
         checked(text, "nick", MAX_NICK).map(Nick)
     }
 
+    /// The nick of the server's console.
+    pub fn operator() -> Self {
+        Nick(OPERATOR.to_owned())
+    }
+
     /// The nick that the server gives to the `n`th guest.
     pub fn guest(n: u64) -> Self {
         Nick(format!("guest-{n}"))
