@@ -1,7 +1,7 @@
 //! What the server was told to do, checked: the options of `reactord` once
 //! they have become addresses, directories and limits.
 
-use crate::proto::SessionConfig;
+use crate::proto::{SessionConfig, rooms};
 use crate::proto::session::Services;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +58,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// What the rooms need of it. Histories may hold a quarter of the memory,
+    /// so that they never crowd out the queues.
+    pub fn rooms_config(&self, epoch_seed: String) -> rooms::Config {
+        rooms::Config { history: self.history, history_bytes: self.memory_limit / 4, epoch_seed }
+    }
+
     /// What sessions need of it.
     pub fn session_config(&self) -> Arc<SessionConfig> {
         Arc::new(SessionConfig { token: self.token.clone(), services: self.services, idle_timeout: self.idle_timeout })

@@ -29,6 +29,7 @@ pub struct Counters {
     pub queued_bytes: usize,
     pub rooms: usize,
     pub nicks: usize,
+    pub history_bytes: usize,
     pub jobs: usize,
     pub jobs_started: u64,
     pub open_files: usize,

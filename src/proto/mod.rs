@@ -19,6 +19,7 @@ pub mod chat;
 mod dispatch;
 pub mod exec;
 pub mod files;
+pub mod history;
 pub mod jobs;
 pub mod names;
 pub mod outbox;

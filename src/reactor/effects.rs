@@ -83,7 +83,7 @@ impl Reactor {
         counters.jobs = self.children.len();
         counters.jobs_started = self.children.started();
         counters.open_files = self.disk.open_files();
-        (counters.rooms, counters.nicks) = self.rooms.counts();
+        (counters.rooms, counters.nicks, counters.history_bytes) = self.rooms.counts();
         serde_json::to_vec(counters).expect("counters are plain data")
     }
 }

@@ -125,7 +125,7 @@ impl Reactor {
             signals,
             session_config: config.session_config(),
             conns: Connections::new(config.output_limit, now),
-            rooms: Rooms::default(),
+            rooms: Rooms::new(config.rooms_config(format!("{:x}", now.unix_ms))),
             children: Children::new(config.max_jobs),
             disk,
             counters: Counters {
