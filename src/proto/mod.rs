@@ -16,6 +16,7 @@
 //! Services know neither each other nor the rooms; only the session knows them.
 
 pub mod chat;
+pub mod command;
 pub mod exec;
 pub mod files;
 pub mod jobs;
@@ -23,6 +24,7 @@ pub mod names;
 pub mod outbox;
 pub mod rooms;
 pub mod session;
+pub mod signals;
 
 pub use outbox::{Chunk, Outbox, SendQueue};
 pub use session::{Session, SessionConfig};
