@@ -200,7 +200,7 @@ impl Dispatcher {
                 self.waiting = Some(Waiting::Listing("jobs", id));
                 out.effect(Effect::Jobs);
             }
-            (Request::Kill(kill), _) => match Signal::from_name(kill.signal.as_deref().unwrap_or("TERM")) {
+            (Request::Kill(kill), _) => match Signal::parse(kill.signal.as_deref().unwrap_or("TERM")) {
                 Ok(signal) => {
                     self.waiting = Some(Waiting::Kill(id));
                     out.effect(Effect::Kill(JobId(kill.job), signal));

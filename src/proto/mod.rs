@@ -17,6 +17,7 @@
 
 pub mod chat;
 mod dispatch;
+pub mod command;
 pub mod exec;
 pub mod files;
 pub mod history;
@@ -25,6 +26,7 @@ pub mod names;
 pub mod outbox;
 pub mod rooms;
 pub mod session;
+pub mod signals;
 
 pub use outbox::{Chunk, Outbox, SendQueue};
 pub use session::{Session, SessionConfig};
