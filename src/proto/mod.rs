@@ -22,6 +22,7 @@ pub mod files;
 pub mod jobs;
 pub mod names;
 pub mod outbox;
+pub mod paths;
 pub mod rooms;
 pub mod session;
 
