@@ -24,6 +24,7 @@ pub mod history;
 pub mod jobs;
 pub mod names;
 pub mod outbox;
+pub mod paths;
 pub mod rooms;
 pub mod session;
 pub mod signals;

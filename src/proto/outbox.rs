@@ -179,6 +179,11 @@ impl SendQueue {
         }
     }
 
+    /// Whether a stretch of `file` is still to be sent.
+    pub fn has_file(&self, file: FileHandle) -> bool {
+        self.chunks.iter().any(|queued| matches!(queued.chunk, Chunk::File { file: queued, .. } if queued == file))
+    }
+
     /// Fills `slices` with the unsent bytes up to the first file and returns
     /// how many it filled, and whether something stands behind those.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> (usize, bool) {

@@ -6,6 +6,7 @@
 
 pub mod error;
 mod fields;
+pub mod files;
 pub mod frame;
 pub mod reply;
 pub mod request;
