@@ -1,8 +1,8 @@
 //! What the server was told to do, checked: the options of `reactord` once
 //! they have become addresses, directories and limits.
 
-use crate::proto::{SessionConfig, rooms};
 use crate::proto::session::Services;
+use crate::proto::{SessionConfig, rooms};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

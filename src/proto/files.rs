@@ -133,7 +133,9 @@ impl Files {
                 })
             }
             // The session sends no other request here, and none without the id it needs.
-            (other, _) => Err(Refusal::new(ErrorCode::UnknownCommand, format!("{} is no file command", other.command()))),
+            (other, _) => {
+                Err(Refusal::new(ErrorCode::UnknownCommand, format!("{} is no file command", other.command())))
+            }
         };
         if let Err(refusal) = result {
             out.refuse(Some(cmd), id, &refusal);
@@ -420,7 +422,10 @@ fn checksum(text: &str) -> Result<Checksum, Refusal> {
 }
 
 fn too_many(what: &str, limit: usize) -> Refusal {
-    Refusal::new(ErrorCode::Limit, format!("this connection has {limit} {what} under way, the most: wait for one to end"))
+    Refusal::new(
+        ErrorCode::Limit,
+        format!("this connection has {limit} {what} under way, the most: wait for one to end"),
+    )
 }
 
 fn no_upload(id: u64) -> Refusal {

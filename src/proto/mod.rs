@@ -16,8 +16,8 @@
 //! Services know neither each other nor the rooms; only the session knows them.
 
 pub mod chat;
-mod dispatch;
 pub mod command;
+mod dispatch;
 pub mod exec;
 pub mod files;
 pub mod history;

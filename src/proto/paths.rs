@@ -90,8 +90,25 @@ mod tests {
     fn everything_else_is_an_invalid_path() {
         let (long, deep) = ("n".repeat(256), "d/".repeat(2_100) + "f");
         for path in [
-            "", "/", "/etc", ".", "..", "../a", "a/..", "a/../b", "./a", "a//b", "a/", "a\0", "a\nb", "\u{7f}",
-            "a/\u{9b}", ".reactord-x", "a/.reactord-part-1/b", &long, &deep,
+            "",
+            "/",
+            "/etc",
+            ".",
+            "..",
+            "../a",
+            "a/..",
+            "a/../b",
+            "./a",
+            "a//b",
+            "a/",
+            "a\0",
+            "a\nb",
+            "\u{7f}",
+            "a/\u{9b}",
+            ".reactord-x",
+            "a/.reactord-part-1/b",
+            &long,
+            &deep,
         ] {
             assert_eq!(check(path).unwrap_err().code, ErrorCode::InvalidPath, "{path:?}");
         }

@@ -47,6 +47,13 @@ const READ_BUDGET: usize = 64 << 10;
 /// Connections accepted in one turn.
 const ACCEPT_BUDGET: usize = 256;
 
+/// How long reading, and then flushing, may go on in one turn; whoever is left
+/// is first in the next one.
+const PHASE_TIME: Duration = Duration::from_millis(10);
+
+/// How many connections are served between looks at the clock.
+const CLOCK_INTERVAL: usize = 32;
+
 /// How often one connection's queue is refilled and flushed again in a turn.
 const FLUSH_ROUNDS: usize = 4;
 
@@ -292,7 +299,11 @@ impl Reactor {
 
     /// Reads from each connection on the ready list, once.
     fn read(&mut self) {
-        for _ in 0..self.conns.ready.len() {
+        let began = Instant::now();
+        for served in 0..self.conns.ready.len() {
+            if is_over(began, served) {
+                return;
+            }
             let Some(id) = self.conns.ready.pop_front() else { break };
             let Some(conn) = self.conns.get_mut(id) else { continue };
             conn.in_ready = false;
@@ -368,7 +379,16 @@ impl Reactor {
 
     /// Writes once to each connection that has something, and reaps those that ended.
     fn flush(&mut self) {
-        for id in std::mem::take(&mut self.conns.dirty) {
+        let began = Instant::now();
+        let mut dirty = std::mem::take(&mut self.conns.dirty);
+        for served in 0..dirty.len() {
+            if is_over(began, served) {
+                dirty.drain(..served);
+                dirty.append(&mut self.conns.dirty);
+                self.conns.dirty = dirty;
+                return;
+            }
+            let id = dirty[served];
             let Some(conn) = self.conns.get_mut(id) else { continue };
             conn.in_dirty = false;
             if let Err(e) = self.flush_one(id) {
@@ -475,6 +495,11 @@ impl Reactor {
             log::warn!("a turn of the loop took {took:?}, most of it {}", phases.longest.1);
         }
     }
+}
+
+/// Whether a phase that has served that many connections has had its time.
+fn is_over(began: Instant, served: usize) -> bool {
+    served > 0 && served.is_multiple_of(CLOCK_INTERVAL) && began.elapsed() > PHASE_TIME
 }
 
 /// What a turn spent its time on.

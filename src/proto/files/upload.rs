@@ -75,11 +75,8 @@ impl Uploads {
     pub(super) fn data(&mut self, id: u64, mut bytes: &[u8], tickets: &mut Tickets, out: &mut Outbox) {
         let Some(upload) = self.open.get_mut(&id) else { return };
         if bytes.len() as u64 > upload.length - upload.received {
-            let message = format!(
-                "{}: more bytes than the {} that the put announced",
-                paths::shown(&upload.path),
-                upload.length
-            );
+            let message =
+                format!("{}: more bytes than the {} that the put announced", paths::shown(&upload.path), upload.length);
             return self.fail(id, Refusal::new(ErrorCode::TooLarge, message), true, tickets, out);
         }
         self.waiting += bytes.len();
