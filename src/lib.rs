@@ -29,6 +29,7 @@ pub mod process;
 pub mod proto;
 pub mod reactor;
 pub mod signals;
+mod sys;
 pub mod system;
 pub mod token;
 pub mod wire;

@@ -143,6 +143,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let start = |what: &str, e: &dyn std::fmt::Display| Failure::Start(format!("{what}: {e}"));
     let addresses = addresses(&cli)?;
     let log = logging::start().map_err(|e| start("cannot start the log", &e))?;
+    process::restore_defaults().map_err(|e| start("cannot restore the handling of signals", &e))?;
     // Handlers first: a signal that comes while starting must not be lost.
     let stop = signals::install().map_err(|e| start("cannot handle signals", &e))?;
     let descriptors = system::raise_descriptor_limit();

@@ -198,8 +198,8 @@ mod tests {
         }
         let body = jobs.list(ConnId(1));
         assert!(body.len() <= MAX_LIST && body.len() > MAX_LIST / 2);
-        let list: Vec<Value> = serde_json::from_slice(&body).unwrap();
-        assert!(list[0]["shell"].as_str().unwrap().ends_with('…'));
+        let cut: Vec<Value> = serde_json::from_slice(&body).unwrap();
+        assert!(cut[0]["shell"].as_str().unwrap().ends_with('…'));
 
         let mut jobs = Jobs::default();
         jobs.add(job(1, Program::Argv(vec!["x".into(); 30_000])));

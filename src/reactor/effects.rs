@@ -38,8 +38,7 @@ impl Reactor {
                 Effect::Room(op) => Input::Room(self.rooms.apply(now, id, op, &mut self.conns)),
                 Effect::Spawn(spawn) => {
                     let nick = self.rooms.nick(id).map_or("-", |nick| nick);
-                    let registry = self.poll.registry();
-                    Input::Spawned(self.children.spawn(registry, now, id, nick, &peer.to_string(), *spawn))
+                    Input::Spawned(self.children.spawn(now, id, nick, &peer.to_string(), *spawn))
                 }
                 Effect::Job(job, effect) => {
                     self.children.effect(now, job, effect);

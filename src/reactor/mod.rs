@@ -22,6 +22,7 @@ mod timers;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::disk::Disk;
+use crate::process::Warden;
 use crate::proto::rooms::Rooms;
 use crate::proto::{ConnId, Input, Now, Session, SessionConfig};
 use child::Children;
@@ -126,6 +127,7 @@ impl Reactor {
             }
         })?;
         let now = now();
+        let registry = poll.registry().try_clone()?;
         Ok(Reactor {
             poll,
             listeners: listening,
@@ -133,7 +135,7 @@ impl Reactor {
             session_config: config.session_config(),
             conns: Connections::new(config.output_limit, now),
             rooms: Rooms::new(config.rooms_config(format!("{:x}", now.unix_ms))),
-            children: Children::new(config.max_jobs),
+            children: Children::new(registry, config.max_jobs, Warden::new("/proc/self/exe")),
             disk,
             counters: Counters {
                 mode: "reactor",

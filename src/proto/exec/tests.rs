@@ -1,2 +1,2 @@
 use super::*;
-use crate::wire::frame::{FrameDecoder, Limits, Piece};
+

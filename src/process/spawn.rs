@@ -1,0 +1,114 @@
+//! Starting a command: its program, environment, directory, and its pipes or
+//! terminal.
+
+use super::environment::DEFAULT_TERM;
+use super::{Environment, Process, program, terminal};
+use crate::proto::exec::{Program, Spawn};
+use crate::sys;
+use crate::wire::error::Refusal;
+use crate::wire::request::Pty;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+/// The shell that runs texts.
+const SHELL: &str = "/bin/sh";
+
+/// A command that was started, with the server's ends of what it reads and
+/// writes: pipes, or a terminal twice. They block and are closed on exec.
+#[derive(Debug)]
+pub struct Child {
+    /// The process.
+    pub process: Process,
+    /// Where its input is written to.
+    pub stdin: Option<OwnedFd>,
+    /// Where its output is read from.
+    pub stdout: OwnedFd,
+    /// Where its error output is read from; a terminal has none.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// The server's ends.
+struct Ends {
+    stdin: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: Option<OwnedFd>,
+}
+
+/// Starts a command. The refusal says what of it was wrong, in the client's
+/// own words; it names no directory of the server.
+pub fn spawn(environment: &Environment, spec: &Spawn) -> Result<Child, Refusal> {
+    let cwd = match &spec.cwd {
+        Some(cwd) => environment.home().join(cwd),
+        None => environment.home().to_owned(),
+    };
+    let (name, arguments): (&str, &[String]) = match &spec.program {
+        Program::Argv(argv) => argv.split_first().map(|(name, rest)| (name.as_str(), rest)).unwrap_or_default(),
+        Program::Shell(_) => (SHELL, &[]),
+    };
+    let path = spec.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| OsStr::new(path));
+    let own_path = || environment.variables().iter().find(|(name, _)| name == "PATH").map(|(_, path)| &**path);
+    let found = program::find(name, path.or_else(own_path).unwrap_or_default(), &cwd)?;
+    let mut command = Command::new(&found);
+    command.arg0(name).args(arguments).current_dir(&cwd).env_clear();
+    if let Program::Shell(text) = &spec.program {
+        command.args(["-c", text]);
+    }
+    command.envs(environment.variables().iter().map(|(name, value)| (name, value)));
+    if let Some(pty) = &spec.pty {
+        command.env("TERM", pty.term.as_deref().unwrap_or(DEFAULT_TERM));
+    }
+    command.envs(spec.env.iter().map(|(name, value)| (name, value)));
+    start(command, spec).map_err(|error| program::explain(&error, name, &found, &cwd))
+}
+
+fn start(mut command: Command, spec: &Spawn) -> io::Result<Child> {
+    let ends = match &spec.pty {
+        Some(pty) => attach_terminal(&mut command, pty)?,
+        None => attach_pipes(&mut command, spec.stdin)?,
+    };
+    let mut child = command.spawn()?;
+    // The command's ends are closed with this, or no output would ever end.
+    drop(command);
+    let pid = Pid::from_child(&child);
+    let process = Process::new(pid, spec.pty.is_some()).inspect_err(|_| {
+        // A command nobody can watch must not run. It is not reaped yet, so
+        // the number can mean no other group.
+        let killed = kill_process_group(pid, Signal::KILL).map_err(io::Error::from);
+        if let Err(e) = killed.and_then(|()| child.wait().map(drop)) {
+            log::error!("cannot end process {}: {e}", child.id());
+        }
+    })?;
+    let Ends { stdin, stdout, stderr } = ends;
+    Ok(Child { process, stdin, stdout, stderr })
+}
+
+fn attach_pipes(command: &mut Command, stdin: bool) -> io::Result<Ends> {
+    command.process_group(0);
+    let stdin = if stdin {
+        let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
+        command.stdin(Stdio::from(theirs));
+        Some(ours)
+    } else {
+        command.stdin(Stdio::null());
+        None
+    };
+    let (stdout, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    command.stdout(Stdio::from(theirs));
+    let (stderr, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    command.stderr(Stdio::from(theirs));
+    Ok(Ends { stdin, stdout, stderr: Some(stderr) })
+}
+
+fn attach_terminal(command: &mut Command, pty: &Pty) -> io::Result<Ends> {
+    let (ours, theirs) = terminal::open(pty.rows, pty.cols)?;
+    command.stdin(Stdio::from(theirs.try_clone()?));
+    command.stdout(Stdio::from(theirs.try_clone()?));
+    command.stderr(Stdio::from(theirs));
+    sys::controlling_terminal(command);
+    Ok(Ends { stdin: Some(ours.try_clone()?), stdout: ours, stderr: None })
+}

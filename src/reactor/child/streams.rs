@@ -1,0 +1,188 @@
+//! One pipe of a child, or one side of its terminal, with its latched readiness.
+
+use crate::process::terminal;
+use bytes::{Buf, Bytes};
+use rustix::io::{Errno, read, retry_on_intr, write};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What is still to be given to a child.
+#[derive(Debug)]
+enum Pending {
+    Bytes(Bytes),
+    End,
+}
+
+/// Where a child's input is written to.
+#[derive(Debug)]
+pub(super) struct Input {
+    fd: OwnedFd,
+    on_terminal: bool,
+    pending: VecDeque<Pending>,
+    /// Whether a write may succeed; only an event says so after one did not.
+    pub(super) ready: bool,
+    /// Whether events come for it.
+    pub(super) registered: bool,
+}
+
+/// What became of writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Bytes that left the queue, whether the child got them or never will.
+    pub(super) taken: usize,
+    /// Whether the input is at its end: ended by us or closed by the child.
+    pub(super) closed: bool,
+}
+
+impl Input {
+    pub(super) fn new(fd: OwnedFd, on_terminal: bool) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        Ok(Input { fd, on_terminal, pending: VecDeque::new(), ready: true, registered: false })
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.pending.push_back(Pending::Bytes(bytes));
+    }
+
+    pub(super) fn push_end(&mut self) {
+        self.pending.push_back(Pending::End);
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.ready && !self.pending.is_empty()
+    }
+
+    /// Writes until the pipe is full, nothing is left, or `budget` bytes went.
+    pub(super) fn write(&mut self, budget: usize) -> Written {
+        let mut taken = 0;
+        while self.ready && taken < budget {
+            let bytes = match self.pending.front_mut() {
+                None => break,
+                Some(Pending::End) => {
+                    self.pending.pop_front();
+                    if !self.on_terminal {
+                        return Written { taken, closed: true };
+                    }
+                    self.write_end_of_file_character();
+                    continue;
+                }
+                Some(Pending::Bytes(bytes)) => bytes,
+            };
+            match write(&self.fd, bytes) {
+                Ok(n) => {
+                    taken += n;
+                    bytes.advance(n);
+                    if bytes.is_empty() {
+                        self.pending.pop_front();
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.ready = false,
+                // A child that closes its input early does so by right.
+                Err(_) => return Written { taken: taken + self.drop_pending(), closed: true },
+            }
+        }
+        if self.pending.is_empty() {
+            self.pending = VecDeque::new();
+        }
+        Written { taken, closed: false }
+    }
+
+    /// Writes the character at once and not through the queue, whose bytes are
+    /// counted as the client's.
+    fn write_end_of_file_character(&mut self) {
+        match terminal::end_of_file(&self.fd) {
+            Ok(Some(character)) => {
+                match retry_on_intr(|| write(&self.fd, &[character])) {
+                    Ok(_) => {}
+                    Err(Errno::AGAIN) => {
+                        self.pending.push_front(Pending::End);
+                        self.ready = false;
+                    }
+                    // The next write of bytes finds that nobody is there.
+                    Err(e) => log::debug!("no end-of-file character for a terminal: {e}"),
+                }
+            }
+            Ok(None) => {}
+            Err(e) => log::debug!("cannot ask a terminal for its end-of-file character: {e}"),
+        }
+    }
+
+    /// Forgets what is pending and returns how many bytes that were.
+    pub(super) fn drop_pending(&mut self) -> usize {
+        let length = |pending| if let Pending::Bytes(bytes) = pending { bytes.len() } else { 0 };
+        std::mem::take(&mut self.pending).into_iter().map(length).sum()
+    }
+}
+
+impl AsFd for Input {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Where a child's output is read from.
+#[derive(Debug)]
+pub(super) struct Output {
+    fd: OwnedFd,
+    on_terminal: bool,
+    /// Whether a read may give something; only an event says so after one did not.
+    pub(super) ready: bool,
+    /// Whether the last event said that the other side is closed. No other
+    /// event follows that one, so the end must be read then.
+    pub(super) hung_up: bool,
+}
+
+/// What reading gave: so many bytes, and whether the output is at its end
+/// behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) bytes: usize,
+    pub(super) ended: bool,
+}
+
+impl Output {
+    pub(super) fn new(fd: OwnedFd, on_terminal: bool) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        Ok(Output { fd, on_terminal, ready: false, hung_up: false })
+    }
+
+    /// Fills `buffer` as far as there is something.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Reading {
+        let mut bytes = 0;
+        while bytes < buffer.len() {
+            match read(&self.fd, &mut buffer[bytes..]) {
+                Ok(0) => return Reading { bytes, ended: true },
+                Ok(n) => {
+                    bytes += n;
+                    // A pipe that gives less than it was asked for is empty
+                    // (epoll(7)), and whatever comes next brings an event. A
+                    // terminal gives a line or 4 KiB at a time.
+                    if bytes < buffer.len() && !self.on_terminal && !self.hung_up {
+                        self.ready = false;
+                        break;
+                    }
+                }
+                Err(Errno::AGAIN) => {
+                    self.ready = false;
+                    break;
+                }
+                Err(Errno::INTR) => {}
+                // How Linux says that nobody has the terminal open any more.
+                Err(Errno::IO) if self.on_terminal => return Reading { bytes, ended: true },
+                Err(e) => {
+                    log::warn!("cannot read a command's output: {e}");
+                    return Reading { bytes, ended: true };
+                }
+            }
+        }
+        Reading { bytes, ended: false }
+    }
+}
+
+impl AsFd for Output {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

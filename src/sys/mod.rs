@@ -1,0 +1,47 @@
+//! The unsafe code of this crate: what no safe library offers. Everything
+//! else goes through rustix, nix and the standard library.
+#![allow(unsafe_code, reason = "the one place for it; each block says why it is sound")]
+
+use nix::libc;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// pidfd_send_signal(2), since Linux 6.9: to the process group that the pidfd's
+/// process leads or led.
+const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+
+/// Lets the command lead a session of its own whose controlling terminal is
+/// its standard input.
+pub(crate) fn controlling_terminal(command: &mut Command) {
+    let take_terminal = || {
+        rustix::process::setsid()?;
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin().as_fd())?;
+        Ok(())
+    };
+    // SAFETY: the closure runs in the forked child, where only async-signal-safe
+    // work is allowed (signal-safety(7)): these are two bare system calls, which
+    // neither allocate nor lock, and an error becomes an errno without a message.
+    unsafe { command.pre_exec(take_terminal) };
+}
+
+/// Signals the process group led by that pidfd's process, also after the leader
+/// was reaped: the descriptor stands for the group itself, so no other group
+/// that got the same number can be hit. `ESRCH` where the group is empty,
+/// `EINVAL` where the kernel is older than 6.9. Signal 0 only asks.
+pub(crate) fn signal_group(leader: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: the descriptor is open for as long as it is borrowed, and a null
+    // siginfo is allowed; the kernel writes to no memory of ours.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            leader.as_raw_fd(),
+            signal as libc::c_int,
+            info,
+            PIDFD_SIGNAL_PROCESS_GROUP,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
