@@ -14,7 +14,7 @@ mod people;
 mod room;
 mod segment;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::history;
 use super::names::{self, Nick, RoomName};
