@@ -8,6 +8,9 @@
 //! so that everything comes in the order of the requests and each announced
 //! count is kept.
 
+#[cfg(test)]
+mod tests;
+
 use super::outbox::LOW_WATER;
 use super::rooms::{Delivery, Message, Op, Reply};
 use super::{Effect, Outbox};

@@ -27,7 +27,7 @@ impl Deliver for Ears {
     }
 }
 
-pub(crate) fn decode(mut frames: &[u8]) -> Vec<(Value, String)> {
+pub(in crate::proto) fn decode(mut frames: &[u8]) -> Vec<(Value, String)> {
     let mut decoder = FrameDecoder::new(Limits::FULL);
     let mut decoded: Vec<(Value, String)> = Vec::new();
     while let Some(piece) = decoder.next(&mut frames).unwrap() {
