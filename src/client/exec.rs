@@ -191,7 +191,9 @@ pub fn run(mut connection: Connection, command: &Command) -> Result<Outcome> {
             // What crossed the command's end on the way is no error.
             if !error.is(ErrorCode::NotFound) {
                 let re = text::visible(frame.envelope.re.as_deref().unwrap_or("a request")).into_owned();
-                eprint!("reactorctl: {re}: {error}{}", if interactive { "\r\n" } else { "\n" });
+                let end = if interactive { "\r\n" } else { "\n" };
+                let line = format!("reactorctl: {re}: {error}{end}");
+                output(stdio::stderr(), line.as_bytes())?;
             }
         }
     }

@@ -70,7 +70,8 @@ struct Tally {
 pub struct Report {
     style: Style,
     bars: MultiProgress,
-    whole: ProgressBar,
+    /// One bar for several files.
+    whole: Option<ProgressBar>,
     started: Instant,
     tally: Tally,
 }
@@ -87,28 +88,34 @@ impl Report {
         Report {
             style,
             bars: MultiProgress::with_draw_target(target),
-            whole: ProgressBar::hidden(),
+            whole: None,
             started: Instant::now(),
             tally: Tally::default(),
         }
     }
 
     /// Says how much the whole will be; a bar for it where it is several files.
+    /// What is said later comes on top.
     pub fn expect(&mut self, files: usize, bytes: u64) {
-        if files > 1 {
-            self.whole = self.bars.add(bar(&format!("{files} files"), bytes));
+        match &self.whole {
+            Some(whole) => whole.inc_length(bytes),
+            None if files > 1 => self.whole = Some(self.bars.add(bar("all files", bytes))),
+            None => {}
         }
     }
 
     /// A bar for one transfer of `length` bytes of which `offset` are there.
     pub fn bar(&self, name: &str, length: u64, offset: u64) -> Bar {
-        let own = match length >= MIN_BAR {
-            true => self.bars.insert_before(&self.whole, bar(name, length)),
-            false => ProgressBar::hidden(),
+        let own = match (length >= MIN_BAR, &self.whole) {
+            (false, _) => ProgressBar::hidden(),
+            (true, Some(whole)) => self.bars.insert_before(whole, bar(name, length)),
+            (true, None) => self.bars.add(bar(name, length)),
         };
         own.set_position(offset);
         own.reset_eta();
-        self.whole.inc(offset);
+        if let Some(whole) = &self.whole {
+            whole.inc(offset);
+        }
         Bar { own, whole: self.whole.clone() }
     }
 
@@ -121,7 +128,8 @@ impl Report {
 
     fn line(&self, text: impl fmt::Display) {
         // Standard error is the last resort: where it fails, nothing is left to say so on.
-        self.bars.suspend(|| drop(writeln!(stdio::stderr(), "reactorctl: {text}")));
+        let line = format!("reactorctl: {text}\n");
+        let _ = self.bars.suspend(|| stdio::stderr().write_all(line.as_bytes()));
     }
 
     /// Something was left out, and why.
@@ -165,7 +173,9 @@ impl Report {
     /// # Errors
     /// `BrokenPipe` where nobody reads the JSON lines.
     pub fn finish(self) -> Result<bool> {
-        self.whole.finish_and_clear();
+        if let Some(whole) = &self.whole {
+            whole.finish_and_clear();
+        }
         let took = self.started.elapsed();
         if self.style.json {
             #[derive(Serialize)]
@@ -218,14 +228,16 @@ fn summary(tally: &Tally, took: Duration) -> String {
 #[derive(Debug)]
 pub struct Bar {
     own: ProgressBar,
-    whole: ProgressBar,
+    whole: Option<ProgressBar>,
 }
 
 impl Bar {
     /// So many more bytes were moved.
     pub fn inc(&self, bytes: usize) {
         self.own.inc(bytes as u64);
-        self.whole.inc(bytes as u64);
+        if let Some(whole) = &self.whole {
+            whole.inc(bytes as u64);
+        }
     }
 }
 

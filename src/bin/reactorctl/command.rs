@@ -1,7 +1,7 @@
 //! Commands there: exec and shell.
 
 use crate::args::Exec;
-use crate::output::{Output, complain, json};
+use crate::output::{Output, complain, json, say};
 use reactord::client::error::{EXIT_CONNECTION, EXIT_SIGNAL};
 use reactord::client::exec::{Command, Ending, Program, run};
 use reactord::client::{ClientError, Connection, Result, signals, text};
@@ -70,7 +70,8 @@ fn conduct(connection: Connection, out: &Output, command: &Command) -> Result<u8
             Ending::Disconnected => (None, None),
         };
         let reason = outcome.reason.as_deref();
-        eprintln!("{}", json(&Ended { job: outcome.job, pid: outcome.pid, code, signal, reason })?);
+        let ended = Ended { job: outcome.job, pid: outcome.pid, code, signal, reason };
+        say(json(&ended)?);
     } else if let (Some(reason), false) = (&outcome.reason, out.quiet) {
         match (reason.as_str(), command.timeout) {
             ("timeout", Some(limit)) => {

@@ -43,10 +43,15 @@ pub(crate) fn json(value: &impl Serialize) -> Result<String> {
     Ok(text::escape_json(&json).into_owned())
 }
 
-/// One line on standard error.
+/// What went wrong, as one line on standard error.
 pub(crate) fn complain(what: impl Display) {
+    say(format_args!("reactorctl: {what}"));
+}
+
+/// One line on standard error, in one piece.
+pub(crate) fn say(what: impl Display) {
     // Where standard error fails, there is nothing left to say so on.
-    let _ = writeln!(stdio::stderr(), "reactorctl: {what}");
+    let _ = stdio::stderr().write_all(format!("{what}\n").as_bytes());
 }
 
 fn failed(e: io::Error) -> ClientError {

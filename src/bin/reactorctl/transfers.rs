@@ -30,7 +30,8 @@ pub(crate) fn put(config: Config, out: &Output, put: Put) -> Result<u8> {
     let mut locals = put.paths;
     let target = if locals.len() > 1 { locals.pop().map(remote).transpose()? } else { None };
     let mut report = Report::new(Style { json: out.json, quiet: out.quiet, stdout_taken: false });
-    let interrupt = Interrupt::install()?;
+    // An upload leaves nothing behind here, so a signal may end it as it likes.
+    let interrupt = Interrupt::default();
     let steps = plan::put(&locals, target.as_deref(), put.how.recursive, &mut report)?;
     let mut link = Link::open(config, interrupt.clone())?;
     let sent = Uploader::new(&mut link, put.how.options(put.parents), &mut report).run(steps);
@@ -47,7 +48,7 @@ pub(crate) fn get(config: Config, out: &Output, get: Get) -> Result<u8> {
         return Err(ClientError::Usage("standard output takes neither directories (-r) nor --resume".to_owned()));
     }
     let mut report = Report::new(Style { json: out.json, quiet: out.quiet, stdout_taken: to_stdout });
-    let interrupt = Interrupt::install()?;
+    let interrupt = if to_stdout { Interrupt::default() } else { Interrupt::install()? };
     let mut link = Link::open(config, interrupt.clone())?;
     let fetched = Downloader::new(&mut link, get.how.options(false), &mut report).run(&remotes, local.as_deref());
     conclude(fetched, &interrupt, report)

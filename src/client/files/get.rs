@@ -101,6 +101,7 @@ struct Download {
     /// What the file was when `stat` was asked, where an offset relies on it.
     expected: Option<(u64, i64)>,
     error: Option<ClientError>,
+    counted: bool,
     bar: Option<Bar>,
 }
 
@@ -110,12 +111,14 @@ pub struct Downloader<'a> {
     options: Options,
     report: &'a mut Report,
     downloads: BTreeMap<u64, Download>,
+    /// The files' lengths were known, and counted, before they were asked for.
+    counted: bool,
 }
 
 impl<'a> Downloader<'a> {
     /// A downloader over `link` that tells `report`.
     pub fn new(link: &'a mut Link, options: Options, report: &'a mut Report) -> Self {
-        Downloader { link, options, report, downloads: BTreeMap::new() }
+        Downloader { link, options, report, downloads: BTreeMap::new(), counted: false }
     }
 
     /// `get REMOTE... [LOCAL]`: `LOCAL` is a directory where it ends with `/`,
@@ -125,6 +128,7 @@ impl<'a> Downloader<'a> {
     /// # Errors
     /// `Usage`; what ends the connection; `BrokenPipe`.
     pub fn run(&mut self, remotes: &[String], local: Option<&Path>) -> Result<()> {
+        self.report.expect(remotes.len(), 0);
         if local.is_some_and(|path| path.as_os_str() == STDIO) {
             return self.to_stdout(remotes);
         }
@@ -145,6 +149,7 @@ impl<'a> Downloader<'a> {
             let folder = Folder::open(folder)?;
             if self.options.recursive {
                 self.tree(path, folder, name)?;
+                self.counted = false;
             } else if let Some(name) = name {
                 self.fetch(path.to_owned(), Target::File { folder, name })?;
             } else {
@@ -197,6 +202,7 @@ impl<'a> Downloader<'a> {
     /// be like, where it was made for this.
     fn fill(&mut self, path: &str, root: &Arc<Folder>, tree: Tree, top: Option<Stat>) -> Result<()> {
         self.report.expect(tree.files.len(), tree.files.iter().map(|file| file.stat.length).sum());
+        self.counted = true;
         let mut made: Vec<Node> = top.map(|stat| Node { relative: String::new(), stat }).into_iter().collect();
         for node in tree.dirs {
             let (parent, name) = split(&node.relative);
@@ -310,6 +316,7 @@ impl<'a> Downloader<'a> {
                 hasher,
                 expected: stat.map(|stat| (stat.length, stat.mtime_ms)),
                 error: None,
+                counted: self.counted,
                 bar: None,
             },
         );
@@ -381,7 +388,7 @@ impl Download {
     ///
     /// # Errors
     /// `BrokenPipe`, and frames that make no sense.
-    fn take(&mut self, frame: &Frame<'_>, report: &Report) -> Result<Next> {
+    fn take(&mut self, frame: &Frame<'_>, report: &mut Report) -> Result<Next> {
         if frame.answers("cancel") {
             return Ok(Next::More);
         }
@@ -401,7 +408,11 @@ impl Download {
                 if self.expected.is_some_and(|expected| expected != (coming.total, coming.mtime_ms)) {
                     return Ok(Next::Cancel(self.wrong("changed on the server just now; try again")));
                 }
-                self.bar = Some(report.bar(&self.remote, self.offset.saturating_add(coming.length), self.offset));
+                let length = self.offset.saturating_add(coming.length);
+                if !self.counted {
+                    report.expect(1, length);
+                }
+                self.bar = Some(report.bar(&self.remote, length, self.offset));
                 self.stage = Stage::Data(coming);
                 Ok(Next::More)
             }
