@@ -20,6 +20,7 @@
 //! An arrow goes down only, and the drivers never import each other;
 //! `tests/layers.rs` holds that.
 
+pub mod client;
 pub mod config;
 pub mod counters;
 pub mod disk;

@@ -1,0 +1,283 @@
+//! The command line, as clap reads it, and its help texts.
+
+use clap::{Parser, Subcommand};
+use reactord::client::Flags;
+use std::path::PathBuf;
+
+const AFTER: &str = "\
+Environment: REACTOR_HOST, REACTOR_TOKEN_FILE, REACTOR_TOKEN (the token itself); a flag wins over them.
+By default the server is 127.0.0.1:8899 and the token is in $XDG_STATE_HOME/reactord/token,
+or else in ~/.local/state/reactord/token.
+
+Exit status: the command's own for exec and shell; 128+N where signal N ended it; 1 for a refused
+request; 2 for usage; 255 where the connection or the authentication failed.";
+
+/// Talks to reactord: commands, files and chat on another machine.
+#[derive(Debug, Parser)]
+#[command(name = "reactorctl", version, after_help = AFTER, max_term_width = 100)]
+pub(crate) struct Args {
+    /// The server: HOST, HOST:PORT or [V6]:PORT
+    #[arg(short = 'H', long, global = true, value_name = "HOST:PORT")]
+    host: Option<String>,
+    /// Where the token is
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The name to be known by; the server gives one otherwise
+    #[arg(long, global = true)]
+    nick: Option<String>,
+    /// One JSON object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No notes, no progress, no summary
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+impl Args {
+    /// What the command line says about the connection.
+    pub(crate) fn flags(&self) -> Flags {
+        Flags { host: self.host.clone(), token_file: self.token_file.clone(), nick: self.nick.clone() }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Measure round trips
+    #[command(after_help = "Example: reactorctl ping -c 3")]
+    Ping(Ping),
+    /// Run a command there
+    #[command(after_help = "Standard input goes to the command, both outputs come back unchanged, INT and TERM are \
+passed on (twice within a second ends reactorctl itself), and its exit status becomes ours.\n\n\
+With --json the streams stay as they are, and one object about the end comes last on standard error.\n\n\
+Examples:\n  reactorctl exec -- grep -r needle /var/log\n  reactorctl exec --sh 'df -h | tail -3'\n  \
+reactorctl exec -t -- top")]
+    Exec(Exec),
+    /// An interactive login shell
+    #[command(after_help = "After a newline: ~. disconnects, ~^Z suspends, ~~ sends one ~, ~? lists these.\n\n\
+Example: reactorctl -H box shell")]
+    Shell,
+    /// Send files
+    #[command(after_help = "\
+REMOTE is a directory where it ends with / or is the root, or where several files go there; otherwise it is
+the new path of the one file or directory. Without REMOTE, that is with one LOCAL alone, the name is kept and
+the file goes to the root. LOCAL - is standard input, which is first gathered in a temporary file without a
+name, because the server wants to know the length.
+
+Modes and times of files go along. With -r, symbolic links and special files are skipped with a note.
+--resume hashes each file first, goes on where an interrupted upload stopped, leaves alone what is there
+already with the same content, and reconnects by itself.
+
+Examples:
+  reactorctl put notes.txt
+  reactorctl put a.iso b.iso images/
+  reactorctl put -r --resume photos/ backup/photos
+  tar c . | reactorctl put - tree.tar")]
+    Put(Put),
+    /// Fetch files
+    #[command(after_help = "\
+LOCAL is a directory where it ends with / or is one already, or where several files go there; otherwise it is
+the new name. Without LOCAL, that is with one REMOTE alone, the name that was typed is kept. LOCAL - is
+standard output; several files follow one another there.
+
+A file arrives under a hidden temporary name beside its place and takes its own when it is whole. Modes
+(within your umask) and times are kept. --resume goes on where an interrupted download stopped, as long
+as the file has not changed on the server, and reconnects by itself.
+
+Examples:
+  reactorctl get notes.txt
+  reactorctl get --verify images/a.iso images/b.iso /tmp
+  reactorctl get -r backup/photos .
+  reactorctl get tree.tar - | tar x")]
+    Get(Get),
+    /// List a directory; times are in UTC
+    #[command(after_help = "Example: reactorctl ls -l images")]
+    Ls {
+        /// The directory; the root by default
+        #[arg(default_value = "")]
+        path: String,
+        /// Mode, size and time too
+        #[arg(short)]
+        long: bool,
+    },
+    /// Describe files; times are in UTC
+    #[command(after_help = "Example: reactorctl stat notes.txt")]
+    Stat {
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+    },
+    /// Remove files, links and empty directories
+    #[command(after_help = "Example: reactorctl rm images/a.iso images")]
+    Rm {
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+    },
+    /// Make directories
+    #[command(after_help = "Example: reactorctl mkdir -p backup/2026/photos")]
+    Mkdir {
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+        /// Make missing parents too
+        #[arg(short, long)]
+        parents: bool,
+    },
+    /// Rename, in one step
+    #[command(after_help = "A TO that ends with / means into that directory.\n\nExample: reactorctl mv a.iso images/")]
+    Mv {
+        from: String,
+        to: String,
+        /// Replace what is there
+        #[arg(long)]
+        replace: bool,
+    },
+    /// BLAKE3 checksums of files, computed there
+    #[command(after_help = "Example: reactorctl hash images/a.iso")]
+    Hash {
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<String>,
+    },
+    /// List the chat's rooms
+    #[command(after_help = "Example: reactorctl --json rooms")]
+    Rooms,
+    /// List a room's members
+    #[command(after_help = "Example: reactorctl who lobby")]
+    Who { room: String },
+    /// The server's counters
+    #[command(after_help = "Example: reactorctl --json stats")]
+    Stats,
+    /// List running commands
+    #[command(after_help = "Example: reactorctl jobs")]
+    Jobs,
+    /// Send a signal to a running command, whoever started it
+    #[command(after_help = "Example: reactorctl kill 7 INT")]
+    Kill {
+        /// Its number, as jobs lists it
+        job: u64,
+        /// The signal, by name or number; TERM by default
+        #[arg(allow_hyphen_values = true)]
+        signal: Option<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ping {
+    /// How many
+    #[arg(short, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: u32,
+    /// Seconds between two
+    #[arg(short, default_value_t = 1.0, value_name = "S", value_parser = seconds)]
+    pub(crate) interval: f64,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("program").required(true).args(["argv", "sh"]))]
+pub(crate) struct Exec {
+    /// On a terminal of its own; without a terminal here, of 24 rows and 80 columns
+    #[arg(short)]
+    pub(crate) terminal: bool,
+    /// No standard input: /dev/null there
+    #[arg(short)]
+    pub(crate) no_input: bool,
+    /// The working directory there, absolute or relative to the server user's home
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<String>,
+    /// Add to the environment there; repeatable
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// End it after so many seconds
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) timeout: Option<f64>,
+    /// A text for /bin/sh -c
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) sh: Option<String>,
+    /// The program and its arguments, without a shell
+    #[arg(trailing_var_arg = true, value_name = "PROG ARG")]
+    pub(crate) argv: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Put {
+    /// Files here, and last their place there
+    #[arg(required = true, value_name = "LOCAL... [REMOTE]")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Make missing directories there
+    #[arg(short, long)]
+    pub(crate) parents: bool,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Get {
+    /// Files there, and last their place here
+    #[arg(required = true, value_name = "REMOTE... [LOCAL]")]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+/// What both directions know.
+#[derive(Debug, clap::Args)]
+pub(crate) struct How {
+    /// Take directories with all below them
+    #[arg(short)]
+    pub(crate) recursive: bool,
+    /// Go on where an earlier try stopped, and reconnect when the line breaks
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Replace what is there
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Compare BLAKE3 checksums of both sides
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+/// The longest time that is understood, in seconds: ten years.
+const MAX_SECONDS: f64 = 315_360_000.0;
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=MAX_SECONDS).contains(&seconds) => Ok(seconds),
+        _ => Err("expected a number of seconds, such as 2.5".to_owned()),
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn options_after_the_program_are_the_programs() {
+        let args = Args::try_parse_from(["reactorctl", "exec", "ls", "-l", "--json"]).unwrap();
+        assert!(!args.json);
+        let Verb::Exec(exec) = args.verb else { panic!("not exec") };
+        assert_eq!(exec.argv, ["ls", "-l", "--json"]);
+    }
+
+    #[test]
+    fn a_program_or_a_text_and_not_both() {
+        for bad in [
+            &["exec"][..],
+            &["exec", "--sh", "x", "--", "y"],
+            &["exec", "--env", "=x", "y"],
+            &["exec", "--timeout", "x", "y"],
+        ] {
+            assert!(Args::try_parse_from(["reactorctl"].iter().chain(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

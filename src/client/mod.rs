@@ -1,0 +1,36 @@
+//! The blocking client library under `reactorctl`.
+//!
+//! # Layout
+//!
+//! - [`config`]: where the server is, and the token.
+//! - [`connection`]: one greeted connection; requests out, frames in.
+//! - [`exec`]: a remote command with its streams, signals and status; its
+//!   parts are [`outbox`], [`escape`] and [`terminal`].
+//! - [`files`]: uploads and downloads, of trees too.
+//! - [`progress`]: bars, notes and the summary of transfers.
+//! - [`interrupt`]: signals that end a transfer.
+//! - [`stdio`]: standard input and output without a buffer.
+//! - [`signals`]: signals by name and number.
+//! - [`text`]: what a server says, made fit for a terminal.
+//! - [`error`]: what can go wrong, and the exit statuses.
+//!
+//! The library uses `std::net` and, where both directions must go on at the
+//! same time, threads. It knows the wire layer and nothing of the server.
+
+pub mod config;
+pub mod connection;
+pub mod error;
+pub mod escape;
+pub mod exec;
+pub mod files;
+pub mod interrupt;
+pub mod outbox;
+pub mod progress;
+pub mod signals;
+pub mod stdio;
+pub mod terminal;
+pub mod text;
+
+pub use config::{Config, Flags, Host};
+pub use connection::Connection;
+pub use error::{ClientError, Result, ServerError};

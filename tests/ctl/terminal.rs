@@ -1,0 +1,130 @@
+//! Interactive sessions on a terminal: raw mode and its end, escapes, sizes.
+
+use crate::fake::{Fake, Running};
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use serde_json::json;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A terminal whose master side the test holds.
+struct Terminal {
+    master: File,
+    slave: File,
+}
+
+impl Terminal {
+    fn new() -> Terminal {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let slave = File::options().read(true).write(true).open(name).unwrap();
+        let terminal = Terminal { master: File::from(master), slave };
+        terminal.resize(30, 90);
+        terminal
+    }
+
+    fn resize(&self, rows: u16, cols: u16) {
+        tcsetwinsize(&self.slave, Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    }
+
+    fn is_raw(&self) -> bool {
+        !tcgetattr(&self.slave).unwrap().local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO)
+    }
+
+    /// Starts `reactorctl shell` on this terminal, with its messages in a pipe.
+    fn shell(&self, fake: &Fake) -> Running {
+        let mut command = fake.ctl(&["shell"]);
+        command.env("TERM", "vt220").stdin(self.slave.try_clone().unwrap()).stdout(self.slave.try_clone().unwrap());
+        Running::spawn(command.stderr(Stdio::piped()))
+    }
+
+    fn types(&self, bytes: &[u8]) {
+        (&self.master).write_all(bytes).unwrap();
+    }
+
+    /// Waits until `text` is shown.
+    fn shows(&self, text: &str) {
+        let mut shown = Vec::new();
+        let mut byte = [0];
+        while !shown.ends_with(text.as_bytes()) {
+            (&self.master).read_exact(&mut byte).unwrap();
+            shown.extend(byte);
+        }
+    }
+}
+
+#[test]
+fn the_terminal_is_raw_for_the_session_and_an_escape_ends_it() {
+    let mut fake = Fake::serve(|peer| {
+        let (id, exec) = peer.start();
+        assert_eq!(exec["pty"], json!({"rows": 30, "cols": 90, "term": "vt220"}));
+        peer.send(json!({"event": "stdout", "id": id}), b"ready");
+        let (resize, _) = peer.expect("resize");
+        assert_eq!((&resize["rows"], &resize["cols"]), (&json!(40), &json!(100)));
+        peer.send(json!({"event": "stdout", "id": id}), b"resized");
+        let (_, typed) = peer.expect("input");
+        assert_eq!(typed, b"a~.\x03\r~x\r");
+        peer.send(json!({"event": "stdout", "id": id}), b"typed");
+        peer.expect_end();
+    });
+    let terminal = Terminal::new();
+    let child = terminal.shell(&fake);
+    terminal.shows("ready");
+    assert!(terminal.is_raw());
+    terminal.resize(40, 100);
+    child.signal(Signal::WINCH);
+    terminal.shows("resized");
+    terminal.types(b"a~.\x03\r~x\r");
+    terminal.shows("typed");
+    terminal.types(b"~.");
+    let ran = child.output();
+    assert_eq!(ran.code(), Some(255));
+    assert!(ran.stderr.contains("connection to") && ran.stderr.contains("closed"), "{}", ran.stderr);
+    assert!(!terminal.is_raw());
+    fake.join(&ran.stderr);
+}
+
+#[test]
+fn a_lost_server_gives_the_terminal_back() {
+    let (vanish, wait) = mpsc::channel::<()>();
+    let mut fake = Fake::serve(move |peer| {
+        let (id, _) = peer.start();
+        peer.send(json!({"event": "stdout", "id": id}), b"ready");
+        wait.recv_timeout(Duration::from_secs(20)).unwrap();
+    });
+    let terminal = Terminal::new();
+    let child = terminal.shell(&fake);
+    terminal.shows("ready");
+    assert!(terminal.is_raw());
+    vanish.send(()).unwrap();
+    let ran = child.output();
+    assert_eq!(ran.code(), Some(255));
+    assert!(!terminal.is_raw());
+    fake.join(&ran.stderr);
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    for (signal, number) in [(Signal::TERM, 15), (Signal::HUP, 1)] {
+        let mut fake = Fake::serve(move |peer| {
+            let (id, _) = peer.start();
+            peer.send(json!({"event": "stdout", "id": id}), b"ready");
+            peer.expect_end();
+        });
+        let terminal = Terminal::new();
+        let child = terminal.shell(&fake);
+        terminal.shows("ready");
+        child.signal(signal);
+        let ran = child.output();
+        assert_eq!(ran.status.signal(), Some(number));
+        assert!(!terminal.is_raw());
+        fake.join(&ran.stderr);
+    }
+}
