@@ -15,6 +15,8 @@ pub struct Counters {
     pub max_connections: usize,
     pub accepted: u64,
     pub accept_errors: u64,
+    pub refused: u64,
+    pub strangers: usize,
     pub closed: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,

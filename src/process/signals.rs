@@ -19,7 +19,11 @@ pub fn restore_defaults() -> io::Result<()> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     for signal in ignored(&status) {
         if signal != SIGPIPE && !FORBIDDEN.contains(&signal) {
-            signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+            match signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))) {
+                // The C library keeps a few real-time signals to itself (nptl(7)).
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
+                other => drop(other?),
+            }
         }
     }
     Ok(())

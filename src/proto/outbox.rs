@@ -77,6 +77,8 @@ pub struct SendQueue {
     sent: usize,
     /// Bytes still to send.
     len: usize,
+    /// How many of them are a file's.
+    file_len: usize,
 }
 
 impl SendQueue {
@@ -151,6 +153,9 @@ impl SendQueue {
 
     fn push(&mut self, chunk: Chunk, starts_frame: bool) {
         self.len += chunk.len();
+        if matches!(chunk, Chunk::File { .. }) {
+            self.file_len += chunk.len();
+        }
         self.chunks.push_back(Queued { chunk, starts_frame });
     }
 
@@ -209,12 +214,18 @@ impl SendQueue {
     pub fn advance(&mut self, n: usize) {
         debug_assert!(n <= self.len);
         self.len -= n;
-        self.sent += n;
+        let mut n = n;
         while let Some(front) = self.chunks.front() {
-            if self.sent < front.chunk.len() {
+            let left = front.chunk.len() - self.sent;
+            if matches!(front.chunk, Chunk::File { .. }) {
+                self.file_len -= n.min(left);
+            }
+            if n < left {
+                self.sent += n;
                 return;
             }
-            self.sent -= front.chunk.len();
+            n -= left;
+            self.sent = 0;
             self.chunks.pop_front();
         }
         // An idle connection keeps no buffer.
@@ -226,6 +237,7 @@ impl SendQueue {
     /// where it said.
     pub fn replace_front_file_by_zeros(&mut self) {
         let Some((_, _, left)) = self.front_file() else { return };
+        self.file_len -= left;
         self.chunks[0].chunk = Chunk::Owned(vec![0; left]);
         self.sent = 0;
     }
@@ -240,6 +252,9 @@ impl SendQueue {
         };
         for dropped in self.chunks.drain(keep..) {
             self.len -= dropped.chunk.len();
+            if matches!(dropped.chunk, Chunk::File { .. }) {
+                self.file_len -= dropped.chunk.len();
+            }
         }
         if self.chunks.is_empty() {
             self.chunks = VecDeque::new();
@@ -251,10 +266,10 @@ impl SendQueue {
         *self = SendQueue::default();
     }
 
-    /// The bytes that keep memory of this process busy; a shared chunk is
-    /// counted in each queue that holds it.
+    /// The unsent bytes that keep memory of this process busy; a shared chunk
+    /// is counted in each queue that holds it.
     pub fn memory(&self) -> usize {
-        self.chunks.iter().map(|q| if matches!(q.chunk, Chunk::File { .. }) { 0 } else { q.chunk.len() }).sum()
+        self.len - self.file_len
     }
 }
 
@@ -344,9 +359,10 @@ mod tests {
         assert_eq!(queue.slices(&mut slices), (1, true));
         queue.advance(6 + 20);
         assert_eq!(queue.front_file(), Some((FileHandle(1), 120, 30)));
+        assert_eq!(queue.memory(), 10);
         queue.replace_front_file_by_zeros();
         assert_eq!(unsent(&queue), [&[0; 30][..], b"\x02\0\0\0{}tail"].concat());
-        assert_eq!(queue.len(), 30 + 10);
+        assert_eq!((queue.len(), queue.memory()), (30 + 10, 30 + 10));
     }
 
     #[test]

@@ -70,6 +70,10 @@ pub struct Conn {
     pub warming: bool,
     /// What the timers have an entry for.
     pub armed: Option<Instant>,
+    /// Whether the peer must authenticate and has not yet.
+    pub is_stranger: bool,
+    /// The memory of its queue, as the total of all counts it.
+    pub accounted: usize,
     /// Since when more is queued than the soft limit.
     pub over_soft_since: Option<Instant>,
     stage: Stage,
@@ -81,7 +85,6 @@ impl Conn {
         Conn {
             id,
             peer,
-            session,
             out: Outbox::default(),
             socket,
             // A new socket takes bytes, and the first read costs one call
@@ -93,7 +96,10 @@ impl Conn {
             in_dirty: false,
             warming: false,
             armed: None,
+            is_stranger: !session.is_authenticated(),
+            accounted: 0,
             over_soft_since: None,
+            session,
             stage: Stage::Serving,
         }
     }

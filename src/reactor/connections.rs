@@ -34,6 +34,8 @@ pub struct Connections {
     pub timers: Timers,
     /// The most that may be queued for a connection by others, in bytes.
     output_limit: usize,
+    /// The memory of all queues, in bytes.
+    queued: usize,
     now: Now,
 }
 
@@ -48,6 +50,7 @@ impl Connections {
             slow: Vec::new(),
             timers: Timers::default(),
             output_limit,
+            queued: 0,
             now,
         }
     }
@@ -90,6 +93,7 @@ impl Connections {
     pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
         self.get(id)?;
         let conn = self.slab.remove(slot_of(id));
+        self.queued -= conn.accounted;
         if self.slab.is_empty() {
             self.slab.shrink_to_fit();
         }
@@ -131,6 +135,25 @@ impl Connections {
         if let Some(at) = [conn.deadline(), soft].into_iter().flatten().min() {
             self.timers.arm(id, at, &mut conn.armed);
         }
+    }
+
+    /// The memory of all queues, in bytes, as of the last [`Connections::account`] of each.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Brings the total of all queues up to date with this connection's.
+    pub fn account(&mut self, id: ConnId) {
+        let Some(conn) = self.slab.get_mut(slot_of(id)).filter(|conn| conn.id == id) else { return };
+        let memory = conn.out.queue.memory() + conn.session.held();
+        self.queued = self.queued - conn.accounted + memory;
+        conn.accounted = memory;
+    }
+
+    /// The connection for which most is queued.
+    pub fn largest(&self) -> Option<ConnId> {
+        let live = self.iter().filter(|conn| !conn.session.has_failed());
+        live.max_by_key(|conn| conn.accounted).map(|conn| conn.id)
     }
 
     /// Takes note of how much is queued for a connection, which others may

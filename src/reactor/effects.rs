@@ -14,13 +14,26 @@ impl Reactor {
     /// Tells a session something and carries out what it asks for.
     pub(super) fn feed(&mut self, id: ConnId, input: Input<'_>) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let was_authenticated = conn.session.is_authenticated();
         conn.feed(self.now, input);
-        if !was_authenticated && conn.session.has_failed() {
-            self.counters.auth_failures += 1;
-            log::warn!("{}: not authenticated", conn.peer);
+        if conn.is_stranger {
+            self.look_at_stranger(id);
         }
         self.settle(id);
+    }
+
+    /// Takes note of a stranger that has authenticated, or failed to.
+    fn look_at_stranger(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let (peer, authenticated, failed) = (conn.peer, conn.session.is_authenticated(), conn.session.has_failed());
+        if authenticated || failed {
+            conn.is_stranger = false;
+            self.admission.stranger_went();
+        }
+        if failed && !authenticated {
+            self.counters.auth_failures += 1;
+            self.admission.failed(peer.ip(), self.now.instant);
+            log::warn!("{peer}: ended before it had authenticated");
+        }
     }
 
     /// Carries out a session's effects until it has none, then puts the
@@ -78,7 +91,8 @@ impl Reactor {
         let counters = &mut self.counters;
         counters.uptime_ms = (self.now.instant - self.started).as_millis() as u64;
         counters.connections = self.conns.len();
-        counters.queued_bytes = self.conns.iter().map(|conn| conn.out.queue.memory() + conn.session.held()).sum();
+        counters.queued_bytes = self.conns.queued();
+        counters.strangers = self.admission.strangers();
         counters.jobs = self.children.len();
         counters.jobs_started = self.children.started();
         counters.open_files = self.disk.open_files();

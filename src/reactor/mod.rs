@@ -10,6 +10,7 @@
 //! which makes the next poll return at once. Services only queue: each
 //! connection that has something is written to once, at the end of the turn.
 
+mod admission;
 pub mod child;
 mod conn;
 mod connections;
@@ -25,6 +26,7 @@ use crate::disk::Disk;
 use crate::process::Warden;
 use crate::proto::rooms::Rooms;
 use crate::proto::{ConnId, Input, Now, Session, SessionConfig};
+use admission::Admission;
 use child::Children;
 use conn::{Conn, ReadOutcome};
 use connections::Connections;
@@ -62,6 +64,10 @@ const FLUSH_ROUNDS: usize = 4;
 /// none of ours was given back.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
+/// Running out of descriptors is logged once in so many times: at five tries
+/// a second, once a minute.
+const EXHAUSTED_LOG_INTERVAL: u64 = 300;
+
 /// After a stop, connections and commands have this long to end.
 const STOP_TIME: Duration = Duration::from_secs(4);
 
@@ -73,6 +79,17 @@ const LONG_TURN: Duration = Duration::from_millis(50);
 struct Listening {
     socket: TcpListener,
     ready: bool,
+}
+
+/// Whether connections are taken. An edge-triggered listener announces nobody
+/// twice, so the loop itself remembers to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepting {
+    Yes,
+    /// There are as many as allowed: not before some have ended.
+    Full,
+    /// Descriptors have run out: not before one is given back, or then.
+    Exhausted(Instant),
 }
 
 /// The event-loop driver.
@@ -91,8 +108,8 @@ pub struct Reactor {
     now: Now,
     started: Instant,
     read_buffer: Vec<u8>,
-    /// Set while no more connections can or may be taken, with when to try again.
-    accept_paused: Option<Instant>,
+    accepting: Accepting,
+    admission: Admission,
     /// Set once the server stops: by when everything must have ended.
     stop_by: Option<Instant>,
 }
@@ -147,7 +164,8 @@ impl Reactor {
             now,
             started: now.instant,
             read_buffer: vec![0; READ_BUDGET],
-            accept_paused: None,
+            accepting: Accepting::Yes,
+            admission: Admission::default(),
             stop_by: None,
         })
     }
@@ -181,6 +199,7 @@ impl Reactor {
             self.end_slow();
             phases.end("deliveries");
             self.flush();
+            self.enforce_memory_limit();
             phases.end("flush");
             self.take_turn_time(phases);
             if self.has_stopped() {
@@ -200,16 +219,15 @@ impl Reactor {
         if !self.conns.ready.is_empty()
             || !self.conns.dirty.is_empty()
             || self.children.is_ready()
-            || (waiting && self.accept_paused.is_none())
+            || (waiting && self.accepting == Accepting::Yes)
         {
             return Some(Duration::ZERO);
         }
-        let deadlines = [
-            self.conns.timers.next(),
-            self.children.poll_timeout(),
-            self.accept_paused.filter(|_| waiting),
-            self.stop_by,
-        ];
+        let retry = match self.accepting {
+            Accepting::Exhausted(until) if waiting => Some(until),
+            _ => None,
+        };
+        let deadlines = [self.conns.timers.next(), self.children.poll_timeout(), retry, self.stop_by];
         timers::poll_timeout(deadlines.into_iter().flatten().min(), Instant::now())
     }
 
@@ -240,16 +258,17 @@ impl Reactor {
 
     /// Takes new connections, as many as allowed.
     fn accept(&mut self) {
-        if self.stop_by.is_some() || self.accept_paused.is_some_and(|until| self.now.instant < until) {
-            return;
+        match self.accepting {
+            Accepting::Yes => {}
+            Accepting::Exhausted(until) if self.now.instant >= until => self.accepting = Accepting::Yes,
+            Accepting::Exhausted(_) | Accepting::Full => return,
         }
-        self.accept_paused = None;
         let mut budget = ACCEPT_BUDGET;
         for index in 0..self.listeners.len() {
             while self.listeners[index].ready && budget > 0 {
                 if self.conns.len() >= self.config.max_connections {
-                    log::warn!("{} connections: the others wait until some have ended", self.conns.len());
-                    self.pause_accepting();
+                    log::warn!("{} connections, the most allowed: newcomers wait", self.conns.len());
+                    self.accepting = Accepting::Full;
                     return;
                 }
                 budget -= 1;
@@ -261,9 +280,11 @@ impl Reactor {
                         log::debug!("a connection was gone before it was accepted: {e}");
                     }
                     Accepted::Exhausted(e) => {
+                        if self.counters.accept_errors.is_multiple_of(EXHAUSTED_LOG_INTERVAL) {
+                            log::warn!("{e}: newcomers wait until some are free");
+                        }
                         self.counters.accept_errors += 1;
-                        log::warn!("cannot accept ({e}): the others wait until something is given back");
-                        self.pause_accepting();
+                        self.accepting = Accepting::Exhausted(self.now.instant + ACCEPT_RETRY);
                         return;
                     }
                 }
@@ -271,18 +292,18 @@ impl Reactor {
         }
     }
 
-    /// The listener announces nothing again, so the loop tries by itself:
-    /// after a while, and whenever a connection ends.
-    fn pause_accepting(&mut self) {
-        self.accept_paused = Some(self.now.instant + ACCEPT_RETRY);
-    }
-
     fn add(&mut self, mut stream: mio::net::TcpStream, peer: SocketAddr) {
+        if !self.admission.admits(peer.ip(), self.now.instant, fastrand::f64()) {
+            self.counters.refused += 1;
+            log::debug!("{peer}: not let in");
+            return;
+        }
         self.counters.accepted += 1;
         if let Err(e) = crate::listen::tune(&stream) {
             log::debug!("{peer}: cannot set a socket option: {e}");
         }
         let session = Session::new(Arc::clone(&self.session_config), self.now);
+        let is_stranger = !session.is_authenticated();
         let registry = self.poll.registry();
         let added = self.conns.insert(|id| {
             let interest = Interest::READABLE | Interest::WRITABLE;
@@ -292,6 +313,9 @@ impl Reactor {
         match added {
             Ok(id) => {
                 log::debug!("{peer}: connected");
+                if is_stranger {
+                    self.admission.stranger_came();
+                }
                 self.conns.note_ready(id);
                 self.conns.arm(id);
             }
@@ -403,8 +427,22 @@ impl Reactor {
                 self.remove(id, "it ended");
                 continue;
             }
+            self.conns.account(id);
             self.conns.note_ready(id);
             self.conns.arm(id);
+        }
+    }
+
+    /// Ends those that most is queued for, while all together hold more than
+    /// the server may.
+    fn enforce_memory_limit(&mut self) {
+        while self.conns.queued() > self.config.memory_limit {
+            let Some(id) = self.conns.largest() else { return };
+            let Some(conn) = self.conns.get(id) else { return };
+            log::warn!("{}: ended, because all queues hold too much and it has the most", conn.peer);
+            self.counters.slow_consumers += 1;
+            self.feed(id, Input::SlowConsumer);
+            self.conns.account(id);
         }
     }
 
@@ -456,14 +494,19 @@ impl Reactor {
         self.settle(id);
         self.disk.gone(id);
         if let Some(mut conn) = self.conns.remove(id) {
+            if conn.is_stranger {
+                self.admission.stranger_went();
+            }
             if let Err(e) = self.poll.registry().deregister(conn.socket_mut()) {
                 log::debug!("{}: cannot deregister: {e}", conn.peer);
             }
             self.counters.closed += 1;
         }
-        // Below nine tenths of the limit there is room for those who wait.
-        if self.conns.len() < self.config.max_connections - self.config.max_connections / 10 {
-            self.accept_paused = None;
+        // Some room first: where each end let one in, the server would be busy
+        // with nothing but its limit.
+        let enough_room = self.conns.len() < self.config.max_connections - self.config.max_connections / 10;
+        if enough_room || self.accepting != Accepting::Full {
+            self.accepting = Accepting::Yes;
         }
     }
 
