@@ -208,10 +208,12 @@ pub(super) fn rename(from: &OwnedFd, old: &str, to: &OwnedFd, new: &str, exists:
     match sys::renameat_with(from, old, to, new, RenameFlags::NOREPLACE) {
         // The file system does not know the flag (renameat2(2)). A link is as
         // atomic; only that both names exist for a moment.
-        Err(Errno::INVAL) => {
-            sys::linkat(from, old, to, new, AtFlags::empty())?;
-            sys::unlinkat(from, old, AtFlags::empty())
-        }
+        Err(Errno::INVAL) => match sys::linkat(from, old, to, new, AtFlags::empty()) {
+            Ok(()) => sys::unlinkat(from, old, AtFlags::empty()),
+            // Directories have no links: the number was about something else.
+            Err(Errno::PERM) => Err(Errno::INVAL),
+            Err(errno) => Err(errno),
+        },
         result => result,
     }
 }
