@@ -41,7 +41,7 @@ pub(super) enum Created {
 
 /// What remains to be done.
 pub(super) enum Step {
-    Again(Creation),
+    Again(Box<Creation>),
     Done(Created),
 }
 
@@ -50,7 +50,12 @@ impl Creation {
         Creation { create, stage: Stage::Look }
     }
 
-    pub(super) fn step(mut self, jail: &Jail, parts: &Parts, scratch: &mut Vec<u8>) -> Result<Step, Refusal> {
+    pub(super) fn step(
+        mut self: Box<Self>,
+        jail: &Jail,
+        parts: &Parts,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Step, Refusal> {
         let create = &self.create;
         let path = &create.path;
         self.stage = match self.stage {

@@ -114,12 +114,21 @@ struct OpenFile {
     in_memory: bool,
 }
 
+/// An open file as the driver's thread knows it.
+#[derive(Debug)]
+struct Download {
+    owner: ConnId,
+    file: Arc<OpenFile>,
+    /// Where the stretch that a worker read last begins and ends.
+    warm: (u64, u64),
+}
+
 /// The disk of one driver.
 #[derive(Debug)]
 pub struct Disk {
     pool: Pool,
     clients: HashMap<ConnId, Arc<Client>>,
-    files: HashMap<FileHandle, (ConnId, Arc<OpenFile>)>,
+    files: HashMap<FileHandle, Download>,
     ready: VecDeque<Outcome>,
 }
 
@@ -152,12 +161,12 @@ impl Disk {
         let DiskRequest { ticket, op } = request;
         let task = match op {
             DiskOp::Check { file } => {
-                let file = self.files.get(&file).map(|(_, file)| file.clone());
+                let file = self.files.get(&file).map(|open| open.file.clone());
                 Task::Check { client, ticket, file }
             }
             // The last close of a removed file frees its blocks, which takes time.
             DiskOp::Close { file } => {
-                let file = self.files.remove(&file).map(|(_, file)| file);
+                let file = self.files.remove(&file).map(|open| open.file);
                 Task::Close { answer: Some((client, ticket)), files: Vec::from_iter(file) }
             }
             DiskOp::Write { file, bytes } => {
@@ -191,12 +200,17 @@ impl Disk {
             }
             match self.ready.pop_front()? {
                 Outcome::Reply(client, reply) if !client.is_gone() => return Some(Completion::Reply(client.id, reply)),
-                Outcome::Warm(client) if !client.is_gone() => return Some(Completion::Warm(client.id)),
+                Outcome::Warm(client, file, stretch) if !client.is_gone() => {
+                    if let Some(open) = self.files.get_mut(&file) {
+                        open.warm = stretch;
+                    }
+                    return Some(Completion::Warm(client.id));
+                }
                 Outcome::Opened(client, ticket, opened) if !client.is_gone() => {
                     let file = self.pool.next_handle();
                     let (_, total, _) = opened.version;
                     let done = DiskDone::Opened { file, total, mtime_ms: opened.mtime_ms(), mode: opened.mode };
-                    self.files.insert(file, (client.id, Arc::new(opened.file)));
+                    self.files.insert(file, Download { owner: client.id, file: Arc::new(opened.file), warm: (0, 0) });
                     return Some(Completion::Reply(client.id, DiskReply { ticket, result: Ok(done) }));
                 }
                 Outcome::Opened(_, _, opened) => {
@@ -213,7 +227,7 @@ impl Disk {
     pub fn gone(&mut self, conn: ConnId) {
         let Some(client) = self.clients.remove(&conn) else { return };
         self.pool.gone(&client);
-        let files: Vec<_> = self.files.extract_if(|_, (owner, _)| *owner == conn).map(|(_, (_, file))| file).collect();
+        let files: Vec<_> = self.files.extract_if(|_, open| open.owner == conn).map(|(_, open)| open.file).collect();
         if !files.is_empty() {
             self.pool.push(Task::Close { answer: None, files });
         }
@@ -221,22 +235,27 @@ impl Disk {
 
     /// A file that [`DiskDone::Opened`] named, for `sendfile`.
     pub fn file(&self, file: FileHandle) -> Option<BorrowedFd<'_>> {
-        self.files.get(&file).map(|(_, file)| file.fd.as_fd())
+        self.files.get(&file).map(|open| open.file.fd.as_fd())
     }
 
-    /// Whether sending that stretch would most likely not wait for the disk.
-    /// Does not wait itself. False also where the file system cannot tell:
-    /// after a [`Completion::Warm`] send that stretch without asking again.
+    /// Whether sending that stretch would most likely not wait for the disk;
+    /// does not wait itself. False also where the file system cannot tell,
+    /// until a worker has read that very stretch.
     pub fn is_resident(&self, file: FileHandle, offset: u64, length: usize) -> bool {
-        self.files.get(&file).is_none_or(|(_, file)| warm::is_resident(file, offset, length))
+        let Some(open) = self.files.get(&file) else { return true };
+        let (begin, end) = open.warm;
+        // Asked again, the kernel might say no for ever: under memory pressure,
+        // or on a file system that knows no reads without waiting.
+        let just_read = begin <= offset && offset.saturating_add(length as u64) <= end;
+        just_read || warm::is_resident(&open.file, offset, length)
     }
 
     /// Has a worker read that stretch, so that it is resident; answered by
     /// [`Completion::Warm`].
     pub fn warm(&mut self, conn: ConnId, file: FileHandle, offset: u64, length: usize) {
-        if let (Some(client), Some((_, open))) = (self.clients.get(&conn), self.files.get(&file)) {
-            let (client, open) = (client.clone(), open.clone());
-            self.pool.push(Task::Warm { client, file: open, offset, length });
+        if let (Some(client), Some(open)) = (self.clients.get(&conn), self.files.get(&file)) {
+            let (client, open) = (client.clone(), open.file.clone());
+            self.pool.push(Task::Warm { client, handle: file, file: open, offset, length });
         }
     }
 

@@ -23,7 +23,8 @@ pub(super) enum Outcome {
     Reply(Arc<Client>, DiskReply),
     /// The driver's thread gives the file its handle.
     Opened(Arc<Client>, Ticket, Box<Opened>),
-    Warm(Arc<Client>),
+    /// The stretch of the file that was read.
+    Warm(Arc<Client>, FileHandle, (u64, u64)),
 }
 
 /// An upload between its steps.
@@ -299,10 +300,10 @@ impl Shared {
                 Some(result) => self.created(*create, result, notify),
             },
             Task::Upload(file) => self.run_upload(file, notify),
-            Task::Warm { client, file, offset, length } => {
+            Task::Warm { client, handle, file, offset, length } => {
                 ground.warm(&file, offset, length, scratch);
                 self.warmed.fetch_add(1, Ordering::Relaxed);
-                self.done(Outcome::Warm(client), notify);
+                self.done(Outcome::Warm(client, handle, (offset, offset.saturating_add(length as u64))), notify);
             }
             Task::Sweep => ground.sweep(),
         }

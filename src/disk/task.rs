@@ -201,12 +201,12 @@ impl HashTask {
 pub(super) struct CreateTask {
     pub(super) client: Arc<Client>,
     pub(super) ticket: Ticket,
-    creation: Option<Creation>,
+    creation: Option<Box<Creation>>,
 }
 
 impl CreateTask {
     pub(super) fn new(client: Arc<Client>, ticket: Ticket, create: Create) -> Self {
-        CreateTask { client, ticket, creation: Some(Creation::new(create)) }
+        CreateTask { client, ticket, creation: Some(Box::new(Creation::new(create))) }
     }
 
     /// Goes on; the result when there is one.
