@@ -7,7 +7,7 @@ use crate::wire::error::{ErrorCode, Refusal};
 use std::collections::HashMap;
 
 /// At this many bytes that wait for the disk a connection's input is not read.
-pub const MAX_WAITING: usize = 4 << 20;
+pub(super) const MAX_WAITING: usize = 4 << 20;
 
 /// The most bytes in one write: few enough to stay in a core's cache from the
 /// copy through the checksum to the write, and enough to make those few.
