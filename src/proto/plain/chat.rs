@@ -107,9 +107,14 @@ impl PlainChat {
                 }
                 return;
             };
-            let mut text: String = String::from_utf8_lossy(message.bytes).chars().filter(|c| !is_hidden(*c)).collect();
-            // What was no UTF-8 has grown.
-            text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+            let mut text = String::new();
+            for c in String::from_utf8_lossy(message.bytes).chars().filter(|c| !is_hidden(*c)) {
+                // What was no UTF-8 has grown.
+                if text.len() + c.len_utf8() > MAX_MESSAGE {
+                    break;
+                }
+                text.push(c);
+            }
             if !text.is_empty() {
                 self.ask(Op::Say { room: LOBBY.to_owned(), body: text.into() }, out);
             }
@@ -212,9 +217,9 @@ fn is_hidden(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::ConnId;
     use crate::proto::plain::SILENCE;
     use crate::proto::rooms::{Config, Deliver, Rooms, tests::decode};
-    use crate::proto::{ConnId, SendQueue};
     use std::io::IoSlice;
 
     /// One plain client and one that knows frames, in the same rooms.
@@ -303,7 +308,7 @@ mod tests {
         }
 
         fn shown(&mut self) -> String {
-            let queue = std::mem::replace(&mut self.out.queue, SendQueue::default());
+            let queue = std::mem::take(&mut self.out.queue);
             let mut slices = [IoSlice::new(b""); 16];
             let (filled, more) = queue.slices(&mut slices);
             assert!(!more);
