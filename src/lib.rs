@@ -30,6 +30,7 @@ pub mod process;
 pub mod proto;
 pub mod reactor;
 pub mod signals;
+pub mod store;
 mod sys;
 pub mod system;
 pub mod token;

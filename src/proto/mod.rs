@@ -25,6 +25,7 @@ pub mod jobs;
 pub mod names;
 pub mod outbox;
 pub mod paths;
+pub mod plain;
 pub mod rooms;
 pub mod session;
 pub mod signals;

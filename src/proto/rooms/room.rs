@@ -28,6 +28,11 @@ pub(super) struct Room {
     pub(super) history: History,
     /// When something was said here last, counted in messages of all rooms.
     pub(super) spoken: u64,
+    /// Whether there is something to save.
+    pub(super) unsaved: bool,
+    /// The last number that was handed out to be saved; 0 where nothing of
+    /// this room was.
+    pub(super) saved: u64,
 }
 
 impl Room {

@@ -1,6 +1,7 @@
 //! The rooms through their one door: what is answered, and what everybody hears.
 
 use super::*;
+use crate::wire::reply::LeaveReason;
 use crate::wire::{FrameDecoder, Limits, Piece};
 use proptest::prelude::*;
 use serde_json::Value;
