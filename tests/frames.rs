@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Client, Options, PATIENCE, Server, frame, noise, raw_frame};
+use common::{Client, Options, PATIENCE, Server, frame, noise, raw_frame, wait_for};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -93,6 +93,18 @@ fn what_is_no_frame_gets_an_error_and_a_clean_end() {
         neighbour.ping();
     }
     assert!(server.memory() < 64 << 20);
+}
+
+#[test]
+fn a_failed_connection_whose_client_stays_is_closed_and_hurts_nobody() {
+    let server = Server::start();
+    let mut neighbour = server.client("neighbour");
+    let mut failed = server.stranger();
+    failed.send_raw(b"GET / HTTP/1.1\r\n");
+    failed.expect_fatal("bad_frame");
+    // It was told, and does not close: the server does, when the time for draining is over.
+    wait_for("the server to close the connection", || failed.stream.write_all(b"x").err());
+    neighbour.ping();
 }
 
 #[test]

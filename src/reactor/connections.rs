@@ -131,7 +131,9 @@ impl Connections {
     /// Arms the timers for the connection's next deadline.
     pub fn arm(&mut self, id: ConnId) {
         let Some(conn) = self.slab.get_mut(slot_of(id)).filter(|conn| conn.id == id) else { return };
-        let soft = conn.over_soft_since.map(|since| since + SOFT_LIMIT_TIME);
+        // Whoever is being ended is not ended again for its slowness.
+        let since = conn.over_soft_since.filter(|_| !conn.session.has_failed());
+        let soft = since.map(|since| since + SOFT_LIMIT_TIME);
         if let Some(at) = [conn.deadline(), soft].into_iter().flatten().min() {
             self.timers.arm(id, at, &mut conn.armed);
         }

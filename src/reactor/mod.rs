@@ -388,8 +388,9 @@ impl Reactor {
                 self.settle(id);
             }
             self.conns.check_output(id);
+            // Armed anew when it was looked after: what is due now would only
+            // come up again here, without end.
             self.conns.note_dirty(id);
-            self.conns.arm(id);
         }
     }
 
