@@ -68,7 +68,7 @@ fn bad_use_is_refused_with_a_line_that_says_what_to_do() {
     refuses(home.path(), &["--bind", "0.0.0.0:0", "--insecure-remote", "--auth", "none"], 2, "--auth token");
     refuses(home.path(), &["--bind", "127.0.0.1:x"], 2, "HOST:PORT");
     refuses(home.path(), &["--bind", "127.0.0.1:5", "--bind", "127.0.0.1:6"], 2, "same port");
-    refuses(home.path(), &["--port", "0", "--root", file], 1, "not a directory");
+    refuses(home.path(), &["--port", "0", "--root", file], 1, "is no directory");
     refuses(home.path(), &["--port", "0", "--state-dir", file], 1, "state directory");
     let server = Server::start();
     let port = server.address.port().to_string();

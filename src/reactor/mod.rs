@@ -26,6 +26,7 @@ use crate::disk::Disk;
 use crate::process::Warden;
 use crate::proto::rooms::Rooms;
 use crate::proto::{ConnId, Input, Now, Session, SessionConfig};
+use crate::store::Store;
 use admission::Admission;
 use child::Children;
 use conn::{Conn, ReadOutcome};
@@ -102,6 +103,10 @@ pub struct Reactor {
     config: Config,
     conns: Connections,
     rooms: Rooms,
+    /// Where the chat's history is kept; `None` where chat is off.
+    store: Option<Store>,
+    /// When the store wants to be looked after again.
+    save_at: Option<Instant>,
     children: Children,
     disk: Disk,
     counters: Counters,
@@ -144,6 +149,11 @@ impl Reactor {
             }
         })?;
         let now = now();
+        let mut rooms = Rooms::new(config.rooms_config(format!("{:x}", now.unix_ms)));
+        let store = match config.services.chat {
+            true => Some(Store::open(&config.state_dir, now.instant, &mut rooms).map_err(io::Error::other)?),
+            false => None,
+        };
         let registry = poll.registry().try_clone()?;
         Ok(Reactor {
             poll,
@@ -151,7 +161,9 @@ impl Reactor {
             signals,
             session_config: config.session_config(),
             conns: Connections::new(config.output_limit, now),
-            rooms: Rooms::new(config.rooms_config(format!("{:x}", now.unix_ms))),
+            rooms,
+            store,
+            save_at: None,
             children: Children::new(registry, config.max_jobs, Warden::new("/proc/self/exe")),
             disk,
             counters: Counters {
@@ -201,9 +213,12 @@ impl Reactor {
             self.flush();
             self.enforce_memory_limit();
             phases.end("flush");
+            if let Some(store) = &mut self.store {
+                self.save_at = store.save(self.now.instant, &mut self.rooms);
+            }
             self.take_turn_time(phases);
             if self.has_stopped() {
-                return Ok(());
+                return self.close();
             }
         }
     }
@@ -227,7 +242,7 @@ impl Reactor {
             Accepting::Exhausted(until) if waiting => Some(until),
             _ => None,
         };
-        let deadlines = [self.conns.timers.next(), self.children.poll_timeout(), retry, self.stop_by];
+        let deadlines = [self.conns.timers.next(), self.children.poll_timeout(), self.save_at, retry, self.stop_by];
         timers::poll_timeout(deadlines.into_iter().flatten().min(), Instant::now())
     }
 
@@ -529,6 +544,12 @@ impl Reactor {
 
     fn has_stopped(&self) -> bool {
         self.stop_by.is_some_and(|by| self.now.instant >= by || (self.conns.is_empty() && self.children.is_empty()))
+    }
+
+    /// Writes what must outlive the server.
+    fn close(&mut self) -> io::Result<()> {
+        let Some(store) = self.store.take() else { return Ok(()) };
+        store.close(Instant::now(), &mut self.rooms).map_err(io::Error::other)
     }
 
     fn take_turn_time(&mut self, phases: Phases) {
