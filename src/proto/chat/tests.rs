@@ -1,8 +1,10 @@
 //! The chat service, with rooms that the test plays.
 
 use super::*;
-use crate::proto::rooms::tests::decode;
-use crate::wire::request::{Join, Room, Tell};
+use crate::proto::rooms::{Deliver, Rooms, tests::decode};
+use crate::proto::{ConnId, Now};
+use crate::wire::request::{History, Join, Room, Tell};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::io::IoSlice;
 
@@ -182,12 +184,7 @@ fn many_replays_fill_the_queue_rather_than_wait() {
     for id in 0..MAX_REPLAYS as u64 + 3 {
         peer.request(
             Some(id),
-            Request::History(crate::wire::request::History {
-                room: "r".into(),
-                after: None,
-                before: None,
-                limit: None,
-            }),
+            Request::History(History { room: "r".into(), after: None, before: None, limit: None }),
             "",
         )
         .unwrap();
@@ -197,4 +194,157 @@ fn many_replays_fill_the_queue_rather_than_wait() {
     assert_eq!((peer.chat.replays.len(), peer.chat.held()), (MAX_REPLAYS, 0));
     assert!(peer.out.queue.len() > 3 * 200_000);
     assert_eq!(peer.sent().iter().filter(|header| header["replay"] == true).count(), 20 * (MAX_REPLAYS + 3));
+}
+
+/// What happens between a client, its reader and somebody who talks.
+#[derive(Clone, Debug)]
+enum Deed {
+    Say(&'static str, usize),
+    Join(&'static str, u64),
+    Leave(&'static str),
+    History(&'static str, u64),
+    Read(usize),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let room = || prop::sample::select(vec!["r", "s"]);
+    prop_oneof![
+        4 => (room(), 1usize..9_000).prop_map(|(room, size)| Deed::Say(room, size)),
+        2 => (room(), 0u64..40).prop_map(|(room, n)| Deed::Join(room, n)),
+        1 => room().prop_map(Deed::Leave),
+        1 => (room(), 0u64..40).prop_map(|(room, n)| Deed::History(room, n)),
+        2 => (1usize..100_000).prop_map(Deed::Read),
+    ]
+}
+
+/// Delivers to the one client there is.
+struct Client<'a>(&'a mut Chat, &'a mut Outbox);
+
+impl Deliver for Client<'_> {
+    fn deliver(&mut self, to: ConnId, delivery: &Delivery) {
+        if to == ConnId(1) {
+            self.0.delivery(delivery, self.1);
+        }
+    }
+}
+
+fn take(out: &mut Outbox, most: usize, sent: &mut Vec<u8>) {
+    let mut slices = [IoSlice::new(b""); 64];
+    let (filled, _) = out.queue.slices(&mut slices);
+    let before = sent.len();
+    for slice in &slices[..filled] {
+        let left = most - (sent.len() - before);
+        sent.extend_from_slice(&slice[..left.min(slice.len())]);
+    }
+    out.queue.advance(sent.len() - before);
+}
+
+/// What a client knows of a room from the frames it got.
+#[derive(Default)]
+struct View {
+    /// Whether it is in; the last number it knows of.
+    joined: bool,
+    last: u64,
+    /// The replay after joining: its request, the next number, how many come.
+    replay: (u64, u64, u64),
+}
+
+/// Checks every frame against what the protocol promises about its place.
+fn check(frames: &[(Value, String)]) -> Result<(), TestCaseError> {
+    let mut views = std::collections::BTreeMap::<String, View>::new();
+    let mut pages = std::collections::BTreeMap::<u64, u64>::new();
+    for (header, _) in frames {
+        let (number, text) = (|f: &str| header[f].as_u64(), |f: &str| header[f].as_str().unwrap_or("").to_owned());
+        let view = views.entry(text("room")).or_default();
+        match (text("re").as_str(), text("event").as_str()) {
+            ("join", _) => {
+                let (seq, count) = (number("seq").unwrap(), number("count").unwrap());
+                prop_assert!(!view.joined || view.last == seq, "live before the answer: {}", header);
+                prop_assert_eq!(view.replay.2, 0, "a replay was cut off");
+                *view = View { joined: true, last: seq, replay: (number("id").unwrap(), seq - count + 1, count) };
+            }
+            ("history", _) => drop(pages.insert(number("id").unwrap(), number("count").unwrap_or(0))),
+            ("leave", _) if header["ok"] == true => {
+                // Whose room that was is in the id.
+                let room = if number("id").unwrap() % 2 == 0 { "r" } else { "s" };
+                let view = views.entry(room.to_owned()).or_default();
+                prop_assert_eq!(view.replay.2, 0, "a replay goes on after leaving");
+                view.joined = false;
+            }
+            (_, "message") if header["replay"] == true => {
+                let (id, next, left) = &mut view.replay;
+                if *id == number("id").unwrap() && *left > 0 {
+                    prop_assert_eq!(*next, number("seq").unwrap());
+                    (*next, *left) = (*next + 1, *left - 1);
+                } else {
+                    *pages.get_mut(&number("id").unwrap()).unwrap() -= 1;
+                }
+            }
+            (_, "message") => {
+                prop_assert!(view.joined && view.replay.2 == 0, "{} is out of place", header);
+                view.last += 1;
+                prop_assert_eq!(view.last, number("seq").unwrap());
+            }
+            _ => {}
+        }
+    }
+    prop_assert!(views.values().all(|view| view.replay.2 == 0) && pages.values().all(|left| *left == 0));
+    Ok(())
+}
+
+proptest! {
+    // A case is long; this many are enough to find each fault that was tried.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_frame_is_in_its_place_however_slowly_it_is_read(deeds in prop::collection::vec(deed(), 1..120)) {
+        let now = Now { instant: std::time::Instant::now(), unix_ms: 1 };
+        let (mut rooms, mut chat, mut out) = (Rooms::default(), Chat::default(), Outbox::default());
+        let (mut sent, mut id) = (Vec::new(), 0);
+        for room in ["r", "s"] {
+            let op = Op::Join { room: room.into(), history: None, after: None };
+            rooms.apply(now, ConnId(2), op, &mut Client(&mut chat, &mut out));
+        }
+        for deed in deeds {
+            // Even numbers are about one room, odd ones about the other.
+            let mut id_for = |room: &str| {
+                id += 2;
+                Some(id + u64::from(room == "s"))
+            };
+            let request = match deed {
+                Deed::Say(room, size) => {
+                    let op = Op::Say { room: room.into(), body: vec![b'x'; size].into() };
+                    rooms.apply(now, ConnId(2), op, &mut Client(&mut chat, &mut out));
+                    None
+                }
+                Deed::Read(most) => {
+                    rooms.flush(&mut Client(&mut chat, &mut out));
+                    take(&mut out, most, &mut sent);
+                    chat.pump(&mut out);
+                    None
+                }
+                Deed::Join(room, n) => {
+                    let join = Join { room: room.into(), history: Some(n), after: None };
+                    Some((id_for(room), Request::Join(join)))
+                }
+                Deed::Leave(room) => Some((id_for(room), Request::Leave(self::room(room)))),
+                Deed::History(room, n) => {
+                    let history = History { room: room.into(), after: None, before: None, limit: Some(n) };
+                    Some((id_for(room), Request::History(history)))
+                }
+            };
+            let Some((id, request)) = request else { continue };
+            chat.request(id, request, Bytes::new(), &mut out);
+            let Some(Effect::Room(op)) = out.effects.pop_front() else { panic!("no operation") };
+            let reply = rooms.apply(now, ConnId(1), op, &mut Client(&mut chat, &mut out));
+            chat.reply(reply, &mut out);
+        }
+        rooms.flush(&mut Client(&mut chat, &mut out));
+        while !out.queue.is_empty() {
+            take(&mut out, usize::MAX, &mut sent);
+            chat.pump(&mut out);
+        }
+        prop_assert!(chat.is_idle() && chat.held() == 0);
+        check(&decode(&sent))?;
+    }
 }
