@@ -256,7 +256,10 @@ impl Dispatcher {
 
     pub(super) fn room_reply(&mut self, reply: rooms::Reply, out: &mut Outbox) {
         let Some(waiting) = self.waiting.take() else {
-            return if self.phase == Phase::Ending { () } else { self.chat().reply(reply, out) };
+            if self.phase != Phase::Ending {
+                self.chat().reply(reply, out);
+            }
+            return;
         };
         let Waiting::Hello(id) = waiting else { return };
         match reply {
