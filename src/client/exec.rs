@@ -6,9 +6,10 @@
 //! The thread that reads standard input may stay behind in its read when the
 //! command has ended; it ends with the process.
 
-use crate::client::connection::{Connection, request};
+use crate::client::connection::Connection;
 use crate::client::error::{ClientError, Result};
 use crate::client::escape::{self, Escapes, Typed};
+use crate::client::frame::request;
 use crate::client::outbox::Outbox;
 use crate::client::signals::die_by;
 use crate::client::{stdio, terminal, text};
