@@ -175,8 +175,9 @@ fn a_signal_takes_the_temporary_file_away() {
     });
     let mut command = fake.ctl(&["get", "a", inside.to_str().unwrap()]);
     let child = Running::spawn(command.stderr(Stdio::piped()));
-    // The temporary file shows that the signals are waited for.
-    while names(&inside).is_empty() {
+    // Its bytes show that the transfer is under way and signals are waited for.
+    let begun = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().metadata().is_ok_and(|m| m.len() == 2);
+    while !fs::read_dir(&inside).unwrap().any(begun) {
         std::thread::yield_now();
     }
     child.signal(Signal::TERM);

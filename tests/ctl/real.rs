@@ -9,17 +9,25 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// A server with an empty state directory; it ends with the test.
-struct Server {
-    running: Running,
+pub(crate) struct Server {
+    pub(crate) running: Running,
     host: String,
     dir: TempDir,
 }
 
 impl Server {
-    fn start() -> Server {
+    pub(crate) fn start() -> Server {
         let dir = tempfile::tempdir().unwrap();
         let (running, host) = Server::spawn(&dir, "0");
         Server { running, host, dir }
+    }
+
+    /// Kills the server outright and starts it again on the same port.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.running.0.kill().unwrap();
+        self.running.0.wait().unwrap();
+        let port = self.host.rsplit(':').next().unwrap();
+        (self.running, self.host) = Server::spawn(&self.dir, port);
     }
 
     fn spawn(dir: &TempDir, port: &str) -> (Running, String) {
@@ -38,7 +46,7 @@ impl Server {
     }
 
     /// `reactorctl`, which has to find the token by itself.
-    fn ctl(&self, args: &[&str]) -> Command {
+    pub(crate) fn ctl(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reactorctl"));
         command.args(args).env("REACTOR_HOST", &self.host).env("XDG_STATE_HOME", self.dir.path().join("state"));
         command.env_remove("REACTOR_TOKEN").env_remove("REACTOR_TOKEN_FILE").env_remove("RUST_LOG");
@@ -46,24 +54,24 @@ impl Server {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         Ran::from(self.ctl(args).output().unwrap())
     }
 
     /// Runs what has to succeed; gives its standard output.
-    fn does(&self, args: &[&str]) -> String {
+    pub(crate) fn does(&self, args: &[&str]) -> String {
         let ran = self.run(args);
         assert_eq!(ran.code(), Some(0), "{args:?}: {}", ran.stderr);
         ran.text().to_owned()
     }
 
-    fn local(&self, name: &str) -> PathBuf {
+    pub(crate) fn local(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 }
 
 /// Bytes without a pattern that a shift would keep.
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut out = vec![0; length];
     blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut out);
     out

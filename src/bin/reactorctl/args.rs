@@ -65,7 +65,9 @@ the new path of the one file or directory. Without REMOTE, that is with one LOCA
 the file goes to the root. LOCAL - is standard input, which is first gathered in a temporary file without a
 name, because the server wants to know the length.
 
-Modes and times of files go along. With -r, symbolic links and special files are skipped with a note.
+Modes and times of files go along; those of directories do not, which the protocol cannot set. With -r,
+symbolic links and special files are skipped with a note.
+
 --resume hashes each file first, goes on where an interrupted upload stopped, leaves alone what is there
 already with the same content, and reconnects by itself.
 
