@@ -4,6 +4,8 @@
 //! `real` and `real_files` are about the two programs together.
 
 mod commands;
+#[path = "../common/mod.rs"]
+mod common;
 mod fake;
 mod files;
 mod questions;

@@ -1,56 +1,44 @@
 //! `reactorctl` and `reactord` together: what a person does with the two.
 
+use crate::common::{Options, Server, noise};
 use crate::fake::{Ran, Running};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use tempfile::TempDir;
 
-/// A server with an empty state directory; it ends with the test.
-pub(crate) struct Server {
-    pub(crate) running: Running,
-    host: String,
-    dir: TempDir,
+/// A server, and a client that has to find the token by itself.
+pub(crate) struct Site {
+    /// None only between two servers.
+    pub(crate) server: Option<Server>,
 }
 
-impl Server {
-    pub(crate) fn start() -> Server {
-        let dir = tempfile::tempdir().unwrap();
-        let (running, host) = Server::spawn(&dir, "0");
-        Server { running, host, dir }
+impl Site {
+    pub(crate) fn start() -> Site {
+        Site { server: Some(Server::start()) }
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
     }
 
     /// Kills the server outright and starts it again on the same port.
     pub(crate) fn crash_and_restart(&mut self) {
-        self.running.0.kill().unwrap();
-        self.running.0.wait().unwrap();
-        let port = self.host.rsplit(':').next().unwrap();
-        (self.running, self.host) = Server::spawn(&self.dir, port);
+        let port = self.server().address.port();
+        let home = self.server.take().unwrap().kill();
+        self.server = Some(Options::new().home(home).port(port).start());
     }
 
-    fn spawn(dir: &TempDir, port: &str) -> (Running, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reactord"));
-        command.args(["--port", port]).env("XDG_STATE_HOME", dir.path().join("state")).env("RUST_LOG", "warn");
-        let mut running = Running::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()));
-        let mut host = None;
-        for line in BufReader::new(running.0.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
-            if line == "reactord ready" {
-                break;
-            }
-            host = host.or(line.strip_prefix("reactord listening on ").map(str::to_owned));
-        }
-        (running, host.expect("the server said where it listens"))
-    }
-
-    /// `reactorctl`, which has to find the token by itself.
+    /// `reactorctl` in its own directory.
     pub(crate) fn ctl(&self, args: &[&str]) -> Command {
+        let home = self.server().home.path();
         let mut command = Command::new(env!("CARGO_BIN_EXE_reactorctl"));
-        command.args(args).env("REACTOR_HOST", &self.host).env("XDG_STATE_HOME", self.dir.path().join("state"));
-        command.env_remove("REACTOR_TOKEN").env_remove("REACTOR_TOKEN_FILE").env_remove("RUST_LOG");
-        command.stdin(Stdio::null()).current_dir(self.dir.path());
+        command.args(args).env("REACTOR_HOST", self.server().address.to_string()).env("HOME", home);
+        for name in ["REACTOR_TOKEN", "REACTOR_TOKEN_FILE", "XDG_STATE_HOME", "RUST_LOG"] {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).current_dir(home);
         command
     }
 
@@ -65,45 +53,39 @@ impl Server {
         ran.text().to_owned()
     }
 
+    /// A path in the client's directory.
     pub(crate) fn local(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.server().home.path().join(name)
     }
-}
-
-/// Bytes without a pattern that a shift would keep.
-pub(crate) fn noise(length: usize) -> Vec<u8> {
-    let mut out = vec![0; length];
-    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut out);
-    out
 }
 
 #[test]
 fn the_token_is_found_and_a_wrong_one_is_refused() {
-    let server = Server::start();
-    assert!(server.does(&["ping", "-c", "2", "-i", "0"]).contains("2 round trips"));
-    let stats: Value = serde_json::from_str(&server.does(&["--json", "stats"])).unwrap();
+    let site = Site::start();
+    assert!(site.does(&["ping", "-c", "2", "-i", "0"]).contains("2 round trips"));
+    let stats: Value = serde_json::from_str(&site.does(&["--json", "stats"])).unwrap();
     assert!(stats["accepted"].as_u64() >= Some(2), "{stats}");
-    fs::write(server.local("other"), "0".repeat(64)).unwrap();
-    let ran = server.run(&["--token-file", "other", "ping"]);
+    fs::write(site.local("other"), "0".repeat(64)).unwrap();
+    let ran = site.run(&["--token-file", "other", "ping"]);
     assert_eq!(ran.code(), Some(255));
     assert!(ran.stderr.contains("the token came from --token-file other"), "{}", ran.stderr);
 }
 
 #[test]
 fn a_command_is_as_if_it_ran_here() {
-    let server = Server::start();
-    let ran = server.run(&["exec", "--sh", "echo out; echo err >&2; exit 3"]);
+    let site = Site::start();
+    let ran = site.run(&["exec", "--sh", "echo out; echo err >&2; exit 3"]);
     assert_eq!((ran.code(), ran.text(), ran.stderr.as_str()), (Some(3), "out\n", "err\n"));
-    assert_eq!(server.run(&["exec", "--sh", "kill -KILL $$"]).code(), Some(137));
-    assert_eq!(server.run(&["exec", "--", "/no/such/program"]).code(), Some(1));
-    assert_eq!(server.does(&["exec", "--cwd", "/", "--env", "A=b", "--sh", "pwd; echo $A"]), "/\nb\n");
+    assert_eq!(site.run(&["exec", "--sh", "kill -KILL $$"]).code(), Some(137));
+    assert_eq!(site.run(&["exec", "--", "/no/such/program"]).code(), Some(1));
+    assert_eq!(site.does(&["exec", "--cwd", "/", "--env", "A=b", "--sh", "pwd; echo $A"]), "/\nb\n");
 }
 
 #[test]
 fn five_mebibytes_go_through_cat_unchanged() {
-    let server = Server::start();
-    let content = noise(5 << 20);
-    let mut child = Running::spawn(server.ctl(&["exec", "--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let site = Site::start();
+    let content = noise(5 << 20, 1);
+    let mut child = Running::spawn(site.ctl(&["exec", "--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()));
     let mut stdin = child.0.stdin.take().unwrap();
     let sent = content.clone();
     let writer = std::thread::spawn(move || stdin.write_all(&sent));
@@ -115,24 +97,24 @@ fn five_mebibytes_go_through_cat_unchanged() {
 
 #[test]
 fn another_clients_command_can_be_ended() {
-    let server = Server::start();
-    let mut child = Running::spawn(server.ctl(&["exec", "--sh", "echo up; sleep 60"]).stdout(Stdio::piped()));
+    let site = Site::start();
+    let mut child = Running::spawn(site.ctl(&["exec", "--sh", "echo up; sleep 60"]).stdout(Stdio::piped()));
     let mut line = String::new();
     BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let job: Value = serde_json::from_str(&server.does(&["--json", "jobs"])).unwrap();
+    let job: Value = serde_json::from_str(&site.does(&["--json", "jobs"])).unwrap();
     assert_eq!(job["shell"], "echo up; sleep 60");
-    server.does(&["kill", &job["job"].to_string()]);
+    site.does(&["kill", &job["job"].to_string()]);
     assert_eq!(child.output().code(), Some(143));
 }
 
 #[test]
 fn a_server_that_stops_ends_its_commands_and_says_so() {
-    let server = Server::start();
-    let mut command = server.ctl(&["exec", "--sh", "echo up; sleep 60"]);
+    let site = Site::start();
+    let mut command = site.ctl(&["exec", "--sh", "echo up; sleep 60"]);
     let mut child = Running::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut line = String::new();
     BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    server.running.signal(rustix::process::Signal::TERM);
+    site.server().signal("TERM");
     let ran = child.output();
     assert_eq!(ran.code(), Some(255));
     assert!(ran.stderr.contains("shutting_down"), "{}", ran.stderr);

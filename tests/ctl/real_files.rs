@@ -1,8 +1,9 @@
 //! Transfers between `reactorctl` and `reactord`: what arrives is what was
 //! sent, also when the server is killed under way.
 
+use crate::common::noise;
 use crate::fake::Running;
-use crate::real::{Server, noise};
+use crate::real::Site;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -22,37 +23,37 @@ fn has_begun(dir: &Path, prefix: &str) -> bool {
 
 #[test]
 fn a_file_comes_back_as_it_went() {
-    let server = Server::start();
-    let content = noise(20_000_000);
-    fs::write(server.local("a"), &content).unwrap();
-    server.does(&["put", "--verify", "a"]);
+    let site = Site::start();
+    let content = noise(20_000_000, 1);
+    fs::write(site.local("a"), &content).unwrap();
+    site.does(&["put", "--verify", "a"]);
     let hash = blake3::hash(&content).to_hex();
-    assert_eq!(server.does(&["hash", "a"]), format!("{hash}  a\n"));
+    assert_eq!(site.does(&["hash", "a"]), format!("{hash}  a\n"));
 
-    let refused = server.run(&["put", "a"]);
+    let refused = site.run(&["put", "a"]);
     assert_eq!(refused.code(), Some(1));
     assert!(refused.stderr.contains("--replace"), "{}", refused.stderr);
-    server.does(&["put", "--replace", "a"]);
+    site.does(&["put", "--replace", "a"]);
     let again: Value =
-        serde_json::from_str(server.does(&["--json", "put", "--resume", "a"]).lines().next().unwrap()).unwrap();
+        serde_json::from_str(site.does(&["--json", "put", "--resume", "a"]).lines().next().unwrap()).unwrap();
     assert_eq!(again["already"], true);
 
-    server.does(&["mkdir", "-p", "d/e"]);
-    server.does(&["mv", "a", "d/e/"]);
-    assert_eq!((server.does(&["ls"]), server.does(&["ls", "d/e"])), ("d/\n".to_owned(), "a\n".to_owned()));
-    server.does(&["get", "--verify", "d/e/a", "b"]);
-    assert!(fs::read(server.local("b")).unwrap() == content);
-    server.does(&["get", "--resume", "--verify", "d/e/a", "c"]);
-    assert!(fs::read(server.local("c")).unwrap() == content);
-    assert!(server.run(&["get", "d/e/a", "-"]).stdout == content);
-    server.does(&["rm", "d/e/a", "d/e", "d"]);
-    assert_eq!(server.does(&["ls"]), "");
+    site.does(&["mkdir", "-p", "d/e"]);
+    site.does(&["mv", "a", "d/e/"]);
+    assert_eq!((site.does(&["ls"]), site.does(&["ls", "d/e"])), ("d/\n".to_owned(), "a\n".to_owned()));
+    site.does(&["get", "--verify", "d/e/a", "b"]);
+    assert!(fs::read(site.local("b")).unwrap() == content);
+    site.does(&["get", "--resume", "--verify", "d/e/a", "c"]);
+    assert!(fs::read(site.local("c")).unwrap() == content);
+    assert!(site.run(&["get", "d/e/a", "-"]).stdout == content);
+    site.does(&["rm", "d/e/a", "d/e", "d"]);
+    assert_eq!(site.does(&["ls"]), "");
 }
 
 #[test]
 fn a_tree_comes_back_with_its_modes_and_times() {
-    let server = Server::start();
-    let top = server.local("top");
+    let site = Site::start();
+    let top = site.local("top");
     fs::create_dir_all(top.join("sub/empty")).unwrap();
     for i in 0..50 {
         fs::write(top.join(format!("sub/{i}")), format!("content {i}")).unwrap();
@@ -64,11 +65,11 @@ fn a_tree_comes_back_with_its_modes_and_times() {
     fs::File::options().write(true).open(&script).unwrap().set_modified(then).unwrap();
     symlink("sub", top.join("link")).unwrap();
 
-    let sent = server.run(&["put", "-r", "top"]);
+    let sent = site.run(&["put", "-r", "top"]);
     assert_eq!(sent.code(), Some(0), "{}", sent.stderr);
     assert!(sent.stderr.contains("link is skipped") && sent.stderr.contains("51 files"), "{}", sent.stderr);
-    server.does(&["get", "-r", "--verify", "top", "copy"]);
-    let copy = server.local("copy");
+    site.does(&["get", "-r", "--verify", "top", "copy"]);
+    let copy = site.local("copy");
     for i in 0..50 {
         assert_eq!(fs::read_to_string(copy.join(format!("sub/{i}"))).unwrap(), format!("content {i}"));
     }
@@ -80,26 +81,26 @@ fn a_tree_comes_back_with_its_modes_and_times() {
 
 #[test]
 fn standard_input_becomes_a_file() {
-    let server = Server::start();
+    let site = Site::start();
     let (reader, mut writer) = std::io::pipe().unwrap();
     std::io::Write::write_all(&mut writer, b"from a pipe").unwrap();
     drop(writer);
-    let output = server.ctl(&["put", "-p", "-", "new/place"]).stdin(reader).output().unwrap();
+    let output = site.ctl(&["put", "-p", "-", "new/place"]).stdin(reader).output().unwrap();
     assert!(output.status.success());
-    assert_eq!(server.run(&["get", "new/place", "-"]).text(), "from a pipe");
+    assert_eq!(site.run(&["get", "new/place", "-"]).text(), "from a pipe");
 }
 
 #[test]
 fn an_upload_survives_a_killed_server() {
-    let mut server = Server::start();
-    let content = noise(64 << 20);
-    fs::write(server.local("a"), &content).unwrap();
-    let child = Running::spawn(server.ctl(&["put", "--resume", "a"]).stderr(Stdio::piped()));
-    let root = server.local("state/reactord/files");
+    let mut site = Site::start();
+    let content = noise(64 << 20, 1);
+    fs::write(site.local("a"), &content).unwrap();
+    let child = Running::spawn(site.ctl(&["put", "--resume", "a"]).stderr(Stdio::piped()));
+    let root = site.server().root();
     while !has_begun(&root, ".reactord-") {
         std::thread::yield_now();
     }
-    server.crash_and_restart();
+    site.crash_and_restart();
     let ran = child.output();
     assert_eq!(ran.code(), Some(0), "{}", ran.stderr);
     assert!(ran.stderr.contains("trying again in"), "{}", ran.stderr);
@@ -108,18 +109,18 @@ fn an_upload_survives_a_killed_server() {
 
 #[test]
 fn a_download_survives_a_killed_server() {
-    let mut server = Server::start();
-    let content = noise(64 << 20);
-    fs::write(server.local("state/reactord/files/a"), &content).unwrap();
-    fs::create_dir(server.local("here")).unwrap();
-    let child = Running::spawn(server.ctl(&["get", "--resume", "--verify", "a", "here"]).stderr(Stdio::piped()));
-    while !has_begun(&server.local("here"), ".reactorctl-") {
+    let mut site = Site::start();
+    let content = noise(64 << 20, 1);
+    fs::write(site.server().root().join("a"), &content).unwrap();
+    fs::create_dir(site.local("here")).unwrap();
+    let child = Running::spawn(site.ctl(&["get", "--resume", "--verify", "a", "here"]).stderr(Stdio::piped()));
+    while !has_begun(&site.local("here"), ".reactorctl-") {
         std::thread::yield_now();
     }
-    server.crash_and_restart();
+    site.crash_and_restart();
     let ran = child.output();
     assert_eq!(ran.code(), Some(0), "{}", ran.stderr);
     assert!(ran.stderr.contains("trying again in"), "{}", ran.stderr);
-    assert!(fs::read(server.local("here/a")).unwrap() == content);
-    assert_eq!(fs::read_dir(server.local("here")).unwrap().count(), 1);
+    assert!(fs::read(site.local("here/a")).unwrap() == content);
+    assert_eq!(fs::read_dir(site.local("here")).unwrap().count(), 1);
 }

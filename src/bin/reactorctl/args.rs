@@ -16,8 +16,13 @@ request; 2 for usage; 255 where the connection or the authentication failed.";
 #[derive(Debug, Parser)]
 #[command(name = "reactorctl", version, after_help = AFTER, max_term_width = 100)]
 pub(crate) struct Args {
-    /// The server: HOST, HOST:PORT or [V6]:PORT
-    #[arg(short = 'H', long, global = true, value_name = "HOST:PORT")]
+    #[arg(
+        short = 'H',
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        help = "The server: HOST, HOST:PORT or [V6]:PORT"
+    )]
     host: Option<String>,
     /// Where the token is
     #[arg(long, global = true, value_name = "FILE")]
