@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde::Serialize;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a refused writer waits for the server to say why.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -157,12 +157,14 @@ impl Receiver {
         if self.stream.set_read_timeout(Some(LAST_WORDS_TIMEOUT)).is_err() {
             return error;
         }
-        loop {
+        let deadline = Instant::now() + LAST_WORDS_TIMEOUT;
+        while Instant::now() < deadline {
             match self.receive() {
                 Ok(_) => {}
                 Err(fatal @ ClientError::Fatal(_)) => return fatal,
-                Err(_) => return error,
+                Err(_) => break,
             }
         }
+        error
     }
 }

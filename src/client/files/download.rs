@@ -117,7 +117,10 @@ impl Download {
                 if self.expected.is_some_and(|expected| expected != (coming.total, coming.mtime_ms)) {
                     return Ok(Next::Cancel(self.wrong("changed on the server just now; try again")));
                 }
-                let length = self.offset.saturating_add(coming.length);
+                let Some(length) = self.offset.checked_add(coming.length).filter(|length| *length == coming.total)
+                else {
+                    return Ok(Next::Cancel(self.wrong("would not come whole")));
+                };
                 if !self.counted {
                     report.expect(1, length);
                 }
