@@ -153,7 +153,13 @@ impl fmt::Display for ClientError {
             Self::Fatal(error) => write!(f, "the server ended the connection: {error}"),
             Self::Lost { host, message } => write!(f, "the connection to {host} was lost: {message}"),
             Self::Protocol(text) => write!(f, "the server sent what this client does not understand: {text}"),
-            Self::Refused { what, error } => write!(f, "{what}: {error}"),
+            Self::Refused { what, error } => {
+                let text = error.to_string();
+                // The server often begins with the path, which `what` ends with.
+                let name = what.find('"').map_or("", |at| &what[at..]);
+                let rest = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
+                write!(f, "{what}: {rest}")
+            }
             Self::Interrupted(signal) => write!(f, "ended by signal {signal}"),
             Self::BrokenPipe => f.write_str("broken pipe"),
         }
@@ -170,6 +176,15 @@ mod tests {
     fn a_message_from_the_server_is_stripped_where_it_is_shown() {
         let error = ServerError { code: "io\u{1b}".into(), message: "a\u{1b}[2Jb\u{202e}c\n".into() };
         assert_eq!(error.to_string(), "a[2Jbc (io)");
+    }
+
+    #[test]
+    fn a_path_is_not_said_twice() {
+        let error = ServerError { code: "exists".into(), message: "\"a\": is there".into() };
+        let refused = ClientError::Refused { what: "put \"a\"".into(), error: error.clone() };
+        assert_eq!(refused.to_string(), "put \"a\": is there (exists)");
+        let refused = ClientError::Refused { what: "mkdir".into(), error };
+        assert_eq!(refused.to_string(), "mkdir: \"a\": is there (exists)");
     }
 
     #[test]

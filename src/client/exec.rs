@@ -6,11 +6,12 @@
 //! The thread that reads standard input may stay behind in its read when the
 //! command has ended; it ends with the process.
 
-use crate::client::connection::{Connection, request};
+use crate::client::connection::Connection;
 use crate::client::error::{ClientError, Result};
 use crate::client::escape::{self, Escapes, Typed};
+use crate::client::frame::request;
 use crate::client::outbox::Outbox;
-use crate::client::signals::die_by;
+use crate::client::signals::by_default;
 use crate::client::{stdio, terminal, text};
 use crate::wire::ErrorCode;
 use serde::{Deserialize, Serialize};
@@ -298,9 +299,8 @@ impl Session {
     /// Gives the terminal back and stops; goes on when continued.
     fn suspend(&self) -> bool {
         terminal::restore();
-        if let Err(e) = signal_hook::low_level::raise(SIGTSTP) {
-            log::debug!("cannot suspend: {e}");
-        }
+        // Returns when continued.
+        by_default(SIGTSTP);
         self.resume()
     }
 
@@ -318,7 +318,7 @@ impl Session {
             wanted.push(SIGWINCH);
         }
         if self.interactive {
-            wanted.extend([SIGHUP, SIGQUIT, SIGCONT]);
+            wanted.extend([SIGHUP, SIGQUIT, SIGTSTP, SIGCONT]);
         }
         let mut signals = Signals::new(wanted).map_err(|e| ClientError::local("cannot wait for signals", e))?;
         std::thread::spawn(move || {
@@ -326,14 +326,17 @@ impl Session {
             for signal in signals.forever() {
                 match signal {
                     SIGWINCH => self.tell_size(),
+                    SIGTSTP => {
+                        self.suspend();
+                    }
                     SIGCONT => {
                         self.resume();
                     }
                     _ if self.interactive => {
                         terminal::restore();
-                        die_by(signal);
+                        by_default(signal);
                     }
-                    _ if last.is_some_and(|(which, at)| which == signal && at.elapsed() < AGAIN) => die_by(signal),
+                    _ if last.is_some_and(|(which, at)| which == signal && at.elapsed() < AGAIN) => by_default(signal),
                     _ => {
                         last = Some((signal, Instant::now()));
                         let signal = if signal == SIGINT { "INT" } else { "TERM" };

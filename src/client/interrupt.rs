@@ -6,7 +6,7 @@
 
 use crate::client::connection::Connection;
 use crate::client::error::{ClientError, Result};
-use crate::client::signals::die_by;
+use crate::client::signals::by_default;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::{Shutdown, TcpStream};
@@ -35,7 +35,7 @@ impl Interrupt {
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 if !shared.strike(signal) {
-                    die_by(signal);
+                    by_default(signal);
                 }
             }
         });

@@ -3,7 +3,8 @@
 //! # Layout
 //!
 //! - [`config`]: where the server is, and the token.
-//! - [`connection`]: one greeted connection; requests out, frames in.
+//! - [`connection`]: one greeted connection; requests out, frames in. Its
+//!   parts are [`halves`], which write and read, and [`frame`].
 //! - [`exec`]: a remote command with its streams, signals and status; its
 //!   parts are [`outbox`], [`escape`] and [`terminal`].
 //! - [`files`]: uploads and downloads, of trees too.
@@ -23,6 +24,8 @@ pub mod error;
 pub mod escape;
 pub mod exec;
 pub mod files;
+pub mod frame;
+pub mod halves;
 pub mod interrupt;
 pub mod outbox;
 pub mod progress;

@@ -1,4 +1,4 @@
-//! Signals by name and by number, and how this process ends by one.
+//! Signals by name and by number, and what they do to this process by default.
 
 use signal_hook::low_level::{emulate_default_handler, signal_name};
 
@@ -29,11 +29,12 @@ pub fn wire_name(typed: &str) -> String {
     name.strip_prefix("SIG").unwrap_or(&name).to_owned()
 }
 
-/// Ends this process as `signal` would have, so that whoever waits for it sees
-/// that signal. Returns only where that failed.
-pub fn die_by(signal: i32) {
+/// Does to this process what `signal` does where nobody handles it: ends it,
+/// so that whoever waits for it sees that signal, or stops it until it is
+/// continued.
+pub fn by_default(signal: i32) {
     if let Err(e) = emulate_default_handler(signal) {
-        log::debug!("cannot end by signal {signal}: {e}");
+        log::debug!("cannot act on signal {signal}: {e}");
     }
 }
 

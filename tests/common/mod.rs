@@ -25,6 +25,7 @@ pub struct Server {
 
 /// How a server is started.
 pub struct Options {
+    port: u16,
     args: Vec<String>,
     home: Option<tempfile::TempDir>,
     wrapper: Vec<String>,
@@ -33,11 +34,17 @@ pub struct Options {
 
 impl Options {
     pub fn new() -> Self {
-        Options { args: Vec::new(), home: None, wrapper: Vec::new(), env: Vec::new() }
+        Options { port: 0, args: Vec::new(), home: None, wrapper: Vec::new(), env: Vec::new() }
     }
 
     pub fn args(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(|arg| arg.to_string()));
+        self
+    }
+
+    /// The port of an earlier server.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
         self
     }
 
@@ -65,7 +72,7 @@ impl Options {
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
-            .args(["--port", "0"])
+            .args(["--port", &self.port.to_string()])
             .args(&self.args)
             .env("HOME", home.path())
             .env_remove("XDG_STATE_HOME")

@@ -108,6 +108,21 @@ fn a_download_is_whole_or_not_there() {
 }
 
 #[test]
+fn a_server_cannot_pass_a_piece_off_as_the_whole() {
+    let (_dir, inside) = place();
+    let fake = Fake::serve(|peer| {
+        let (get, _) = peer.expect("get");
+        peer.answer(&get, json!({"length": 2, "total": 4, "mtime_ms": 1000, "mode": 420}), b"");
+        peer.send(json!({"event": "data", "id": get["id"]}), b"ab");
+        let (cancel, _) = peer.expect("cancel");
+        peer.send(json!({"event": "end", "id": get["id"], "ok": true, "length": 2}), b"");
+        peer.refuse(&cancel, "not_found", "it has ended");
+    });
+    let ran = fake.run(&["get", "a", inside.to_str().unwrap()]);
+    assert_eq!((ran.code(), names(&inside).len()), (Some(1), 0), "{}", ran.stderr);
+}
+
+#[test]
 fn a_checksum_that_differs_leaves_nothing() {
     let (_dir, inside) = place();
     let fake = Fake::serve(|peer| {
@@ -175,8 +190,9 @@ fn a_signal_takes_the_temporary_file_away() {
     });
     let mut command = fake.ctl(&["get", "a", inside.to_str().unwrap()]);
     let child = Running::spawn(command.stderr(Stdio::piped()));
-    // The temporary file shows that the signals are waited for.
-    while names(&inside).is_empty() {
+    // Its bytes show that the transfer is under way and signals are waited for.
+    let begun = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().metadata().is_ok_and(|m| m.len() == 2);
+    while !fs::read_dir(&inside).unwrap().any(begun) {
         std::thread::yield_now();
     }
     child.signal(Signal::TERM);

@@ -1,7 +1,7 @@
 //! Interactive sessions on a terminal: raw mode and its end, escapes, sizes.
 
 use crate::fake::{Fake, Running};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::json;
@@ -127,4 +127,25 @@ fn a_signal_gives_the_terminal_back() {
         assert!(!terminal.is_raw());
         fake.join(&ran.stderr);
     }
+}
+
+#[test]
+fn a_stopped_client_gives_the_terminal_back_until_it_goes_on() {
+    let mut fake = Fake::serve(|peer| {
+        let (id, _) = peer.start();
+        peer.send(json!({"event": "stdout", "id": id}), b"ready");
+        peer.expect("resize");
+        peer.send(json!({"event": "exit", "id": id, "code": 0}), b"");
+    });
+    let terminal = Terminal::new();
+    let child = terminal.shell(&fake);
+    terminal.shows("ready");
+    child.signal(Signal::TSTP);
+    let pid = Pid::from_child(&child.0);
+    let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();
+    assert!(status.stopped() && !terminal.is_raw());
+    child.signal(Signal::CONT);
+    let ran = child.output();
+    assert_eq!((ran.code(), terminal.is_raw()), (Some(0), false), "{}", ran.stderr);
+    fake.join(&ran.stderr);
 }

@@ -16,8 +16,13 @@ request; 2 for usage; 255 where the connection or the authentication failed.";
 #[derive(Debug, Parser)]
 #[command(name = "reactorctl", version, after_help = AFTER, max_term_width = 100)]
 pub(crate) struct Args {
-    /// The server: HOST, HOST:PORT or [V6]:PORT
-    #[arg(short = 'H', long, global = true, value_name = "HOST:PORT")]
+    #[arg(
+        short = 'H',
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        help = "The server: HOST, HOST:PORT or [V6]:PORT"
+    )]
     host: Option<String>,
     /// Where the token is
     #[arg(long, global = true, value_name = "FILE")]
@@ -65,7 +70,9 @@ the new path of the one file or directory. Without REMOTE, that is with one LOCA
 the file goes to the root. LOCAL - is standard input, which is first gathered in a temporary file without a
 name, because the server wants to know the length.
 
-Modes and times of files go along. With -r, symbolic links and special files are skipped with a note.
+Modes and times of files go along; those of directories do not, which the protocol cannot set. With -r,
+symbolic links and special files are skipped with a note.
+
 --resume hashes each file first, goes on where an interrupted upload stopped, leaves alone what is there
 already with the same content, and reconnects by itself.
 

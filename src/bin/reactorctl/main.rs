@@ -13,7 +13,7 @@ mod transfers;
 use args::{Args, Verb};
 use clap::Parser;
 use output::Output;
-use reactord::client::signals::die_by;
+use reactord::client::signals::by_default;
 use reactord::client::{ClientError, Config, Connection, Result};
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Err(ClientError::BrokenPipe) => ExitCode::SUCCESS,
         Err(error) => {
             if let ClientError::Interrupted(signal) = error {
-                die_by(signal);
+                by_default(signal);
             } else {
                 output::complain(&error);
             }

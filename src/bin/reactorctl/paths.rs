@@ -4,12 +4,10 @@ use crate::output::{Output, complain};
 use reactord::client::error::EXIT_REFUSED;
 use reactord::client::files::names;
 use reactord::client::files::remote::{self, Entry, Kind, Stat};
+use reactord::client::frame::Nothing;
 use reactord::client::{ClientError, Connection, Result, text};
 use reactord::wire::ErrorCode;
 use serde::{Deserialize, Serialize};
-
-#[derive(Deserialize, Serialize)]
-struct Nothing {}
 
 #[derive(Serialize)]
 struct Path<'a> {

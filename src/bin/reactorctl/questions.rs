@@ -2,7 +2,7 @@
 
 use crate::args::Ping;
 use crate::output::Output;
-use reactord::client::connection::json_body;
+use reactord::client::frame::{Nothing, json_body};
 use reactord::client::{ClientError, Connection, Result, signals, text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,9 +10,6 @@ use std::time::{Duration, Instant};
 
 /// Bytes of one echo.
 const PING_BODY: [u8; 56] = [b'.'; 56];
-
-#[derive(Deserialize, Serialize)]
-struct Nothing {}
 
 #[derive(Serialize)]
 struct Pong {

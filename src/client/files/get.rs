@@ -5,20 +5,19 @@
 //! With `--resume`, or to standard output, it is one file at a time; with
 //! `--resume` a lost connection is opened again.
 
-use crate::client::connection::Frame;
 use crate::client::error::{ClientError, Result};
 use crate::client::files::Options;
+use crate::client::files::download::{Download, Next, Sink, Stage, Target};
 use crate::client::files::link::Link;
-use crate::client::files::local::{Folder, Part, exists};
+use crate::client::files::local::{Folder, exists};
 use crate::client::files::names::{self, digest};
 use crate::client::files::plan::STDIO;
 use crate::client::files::remote::{self, Kind, Node, Stat, Tree};
-use crate::client::progress::{Bar, Done, Report};
-use crate::client::{stdio, text};
-use serde::{Deserialize, Serialize};
+use crate::client::frame::Nothing;
+use crate::client::progress::Report;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,74 +34,6 @@ struct Get<'a> {
 #[derive(Serialize)]
 struct Hash<'a> {
     path: &'a str,
-}
-
-#[derive(Serialize)]
-struct Nothing {}
-
-#[derive(Clone, Copy, Deserialize)]
-struct Coming {
-    length: u64,
-    total: u64,
-    mtime_ms: i64,
-    mode: u32,
-}
-
-#[derive(Deserialize)]
-struct Ended {
-    #[serde(default)]
-    ok: bool,
-}
-
-#[derive(Deserialize)]
-struct Hashed {
-    blake3: String,
-}
-
-/// Where a download goes.
-#[derive(Clone, Debug)]
-enum Target {
-    Stdout,
-    File { folder: Arc<Folder>, name: OsString },
-}
-
-impl Target {
-    fn shown(&self) -> String {
-        match self {
-            Target::Stdout => "standard output".to_owned(),
-            Target::File { folder, name } => folder.shown(name),
-        }
-    }
-}
-
-enum Sink {
-    Stdout,
-    Part(Part),
-}
-
-enum Stage {
-    /// The answer to `get` is still to come.
-    Asked,
-    Data(Coming),
-    /// The answer to `hash` is still to come.
-    Verifying(Coming),
-    /// It failed here, and the server's last frame is still to come.
-    Cancelled,
-}
-
-struct Download {
-    remote: String,
-    target: Target,
-    sink: Sink,
-    stage: Stage,
-    offset: u64,
-    received: u64,
-    hasher: Option<blake3::Hasher>,
-    /// What the file was when `stat` was asked, where an offset relies on it.
-    expected: Option<(u64, i64)>,
-    error: Option<ClientError>,
-    counted: bool,
-    bar: Option<Bar>,
 }
 
 /// Fetches files.
@@ -130,7 +61,7 @@ impl<'a> Downloader<'a> {
     pub fn run(&mut self, remotes: &[String], local: Option<&Path>) -> Result<()> {
         self.report.expect(remotes.len(), 0);
         if local.is_some_and(|path| path.as_os_str() == STDIO) {
-            return self.to_stdout(remotes);
+            return self.concatenate(remotes);
         }
         let local = local.unwrap_or(Path::new("."));
         let slash = local.as_os_str().as_encoded_bytes().ends_with(b"/");
@@ -159,7 +90,7 @@ impl<'a> Downloader<'a> {
         self.drain(0)
     }
 
-    fn to_stdout(&mut self, remotes: &[String]) -> Result<()> {
+    fn concatenate(&mut self, remotes: &[String]) -> Result<()> {
         for typed in remotes {
             self.fetch(names::remote(typed).to_owned(), Target::Stdout)?;
             self.drain(0)?;
@@ -368,130 +299,4 @@ impl<'a> Downloader<'a> {
 /// Parent and last component of a relative path.
 fn split(relative: &str) -> (&str, &str) {
     relative.rsplit_once('/').unwrap_or(("", relative))
-}
-
-/// What a frame leads to.
-enum Next {
-    More,
-    /// Bytes came.
-    Progress,
-    /// It failed here: the server need not go on.
-    Cancel(ClientError),
-    /// All came: ask for the checksum there.
-    Verify,
-    /// This download is over.
-    Over(Result<Coming>),
-}
-
-impl Download {
-    /// Takes one frame of this download's.
-    ///
-    /// # Errors
-    /// `BrokenPipe`, and frames that make no sense.
-    fn take(&mut self, frame: &Frame<'_>, report: &mut Report) -> Result<Next> {
-        if frame.answers("cancel") {
-            return Ok(Next::More);
-        }
-        if let Some(error) = frame.refusal() {
-            if let Sink::Part(part) = &mut self.sink
-                && error.is(crate::wire::ErrorCode::Changed)
-            {
-                part.spoil();
-            }
-            let what = format!("get \"{}\"", text::visible(&self.remote));
-            let error = self.error.take().unwrap_or(ClientError::Refused { what, error });
-            return Ok(Next::Over(Err(error)));
-        }
-        match self.stage {
-            Stage::Asked if frame.answers("get") => {
-                let coming: Coming = frame.fields()?;
-                if self.expected.is_some_and(|expected| expected != (coming.total, coming.mtime_ms)) {
-                    return Ok(Next::Cancel(self.wrong("changed on the server just now; try again")));
-                }
-                let length = self.offset.saturating_add(coming.length);
-                if !self.counted {
-                    report.expect(1, length);
-                }
-                self.bar = Some(report.bar(&self.remote, length, self.offset));
-                self.stage = Stage::Data(coming);
-                Ok(Next::More)
-            }
-            Stage::Data(coming) if frame.is_event("data") => self.write(frame.body, coming),
-            Stage::Data(coming) if frame.is_event("end") => {
-                let ended: Ended = frame.fields()?;
-                if !ended.ok || self.received != coming.length {
-                    return Ok(Next::Over(Err(self.wrong("ended before all its bytes came"))));
-                }
-                if self.hasher.is_none() {
-                    return Ok(Next::Over(Ok(coming)));
-                }
-                self.stage = Stage::Verifying(coming);
-                Ok(Next::Verify)
-            }
-            Stage::Verifying(coming) if frame.answers("hash") => {
-                let there: Hashed = frame.fields()?;
-                let here = self.hasher.as_ref().map(|hasher| hasher.finalize().to_hex().to_string());
-                if here.as_ref() == Some(&there.blake3) {
-                    return Ok(Next::Over(Ok(coming)));
-                }
-                if let Sink::Part(part) = &mut self.sink {
-                    part.spoil();
-                }
-                Ok(Next::Over(Err(self.wrong("has another checksum there than the bytes that came"))))
-            }
-            Stage::Cancelled if frame.is_event("end") => {
-                let error = self.error.take().unwrap_or_else(|| self.wrong("was cancelled"));
-                Ok(Next::Over(Err(error)))
-            }
-            Stage::Cancelled => Ok(Next::More),
-            _ => Err(ClientError::Protocol(format!("an unexpected frame in the download of {}", self.remote))),
-        }
-    }
-
-    fn wrong(&self, what: &str) -> ClientError {
-        ClientError::Local(format!("get \"{}\": the file {what}", text::visible(&self.remote)))
-    }
-
-    fn write(&mut self, bytes: &[u8], coming: Coming) -> Result<Next> {
-        self.received += bytes.len() as u64;
-        if self.received > coming.length {
-            return Ok(Next::Cancel(self.wrong("is longer than the server announced")));
-        }
-        let written = match &mut self.sink {
-            Sink::Stdout => stdio::stdout().write_all(bytes),
-            Sink::Part(part) => part.file().write_all(bytes),
-        };
-        match written {
-            Ok(()) => {
-                if let Some(hasher) = &mut self.hasher {
-                    hasher.update(bytes);
-                }
-                if let Some(bar) = &self.bar {
-                    bar.inc(bytes.len());
-                }
-                Ok(Next::Progress)
-            }
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe && matches!(self.sink, Sink::Stdout) => {
-                Err(ClientError::BrokenPipe)
-            }
-            Err(e) => Ok(Next::Cancel(ClientError::local(format_args!("cannot write {}", self.target.shown()), e))),
-        }
-    }
-
-    /// The file takes its name.
-    fn finish(self, coming: Coming, replace: bool) -> Result<Done> {
-        let local = self.target.shown();
-        if let (Sink::Part(part), Target::File { name, .. }) = (self.sink, &self.target) {
-            part.publish(name, replace, coming.mode, coming.mtime_ms)?;
-        }
-        Ok(Done {
-            direction: "get",
-            local,
-            remote: self.remote,
-            length: coming.total,
-            moved: self.received,
-            blake3: self.hasher.map(|hasher| hasher.finalize().to_hex().to_string()),
-            already: false,
-        })
-    }
 }

@@ -7,8 +7,9 @@
 //! - [`local`]: directories and temporary files here, tight against links.
 //! - [`plan`]: what an upload's arguments mean.
 //! - [`link`]: the connection, and another one when it is lost.
-//! - [`put`], [`get`]: the transfers.
+//! - [`put`], [`get`]: the transfers; `source` and `download` are one file of each.
 
+mod download;
 pub mod get;
 pub mod link;
 pub mod local;
@@ -16,6 +17,7 @@ pub mod names;
 pub mod plan;
 pub mod put;
 pub mod remote;
+mod source;
 
 /// How transfers are done; both directions.
 #[derive(Clone, Copy, Debug, Default)]

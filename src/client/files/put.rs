@@ -10,16 +10,14 @@ use crate::client::error::{ClientError, Result, ServerError};
 use crate::client::files::Options;
 use crate::client::files::link::Link;
 use crate::client::files::names::digest;
-use crate::client::files::plan::{Step, mode_and_time};
+use crate::client::files::plan::Step;
+use crate::client::files::source::Source;
+use crate::client::frame::Nothing;
 use crate::client::progress::{Bar, Done, Report};
-use crate::client::{stdio, text};
+use crate::client::text;
 use crate::wire::{ErrorCode, MAX_DATA};
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
 
 /// Files whose answers may be outstanding at once.
 const WINDOW: usize = 16;
@@ -65,80 +63,6 @@ struct Mkdir<'a> {
     path: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     parents: bool,
-}
-
-#[derive(Serialize)]
-struct Nothing {}
-
-/// A local file that is being read.
-struct Source {
-    file: File,
-    shown: String,
-    /// What names it in a resume key.
-    identity: String,
-    length: u64,
-    /// Mode and time, where it has any of its own.
-    stamp: Option<(u32, i64)>,
-}
-
-impl Source {
-    /// `None` is standard input. The protocol wants the length first, so that
-    /// is gathered into a file without a name, which vanishes by itself.
-    fn open(local: Option<&Path>) -> Result<Source> {
-        let Some(path) = local else { return Source::spool() };
-        let shown = text::visible(&path.to_string_lossy()).into_owned();
-        let failed = |e: io::Error| ClientError::local(format_args!("cannot read {shown}"), e);
-        // A FIFO in a file's place must not make us wait for its writer.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(e.into()))?;
-        let file = File::from(fd);
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(ClientError::Local(format!("{shown} is no regular file")));
-        }
-        let identity = std::path::absolute(path).map_err(failed)?.to_string_lossy().into_owned();
-        Ok(Source { file, shown, identity, length: metadata.len(), stamp: Some(mode_and_time(&metadata)) })
-    }
-
-    fn spool() -> Result<Source> {
-        let failed = |e: io::Error| ClientError::local("cannot keep standard input in a temporary file", e);
-        let mut file = unnamed(&std::env::temp_dir()).map_err(failed)?;
-        let length = io::copy(&mut stdio::stdin(), &mut file).map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        Ok(Source { file, shown: "standard input".to_owned(), identity: "-".to_owned(), length, stamp: None })
-    }
-
-    fn hash(&mut self) -> Result<String> {
-        let failed = |e: io::Error| ClientError::local(format_args!("cannot read {}", self.shown), e);
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(&mut self.file).map_err(failed)?;
-        Ok(hasher.finalize().to_hex().to_string())
-    }
-
-    /// Fills `buffer` from here; that the file ended before its length is an
-    /// error.
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<()> {
-        self.file.read_exact(buffer).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => ClientError::Local(format!("{} shrank while it was sent", self.shown)),
-            _ => ClientError::local(format_args!("cannot read {}", self.shown), e),
-        })
-    }
-}
-
-/// A file in `dir` that has no name, so that it goes whatever happens.
-fn unnamed(dir: &Path) -> io::Result<File> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
-        Ok(fd) => Ok(File::from(fd)),
-        // open(2) on O_TMPFILE: not every file system has it.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT) => {
-            let name = dir.join(format!("{}{}", super::local::PART_PREFIX, std::process::id()));
-            let file = File::options().read(true).write(true).create_new(true).open(&name)?;
-            std::fs::remove_file(&name)?;
-            Ok(file)
-        }
-        Err(e) => Err(e.into()),
-    }
 }
 
 /// A request whose last answer has not come.
@@ -241,13 +165,13 @@ impl<'a> Uploader<'a> {
         }
     }
 
-    fn put(&mut self, source: Source, remote: String) -> Result<()> {
+    fn put(&mut self, mut source: Source, remote: String) -> Result<()> {
         self.drain(WINDOW - 1)?;
         let id = self.link.connection().take_id();
         let fields = fields(&source, &remote, self.options, None, None);
         self.link.connection().send("put", Some(id), fields, &[])?;
         self.take_off(id, &source, remote, 0, None);
-        self.stream(id, source, 0)
+        self.stream(id, &mut source, 0)
     }
 
     fn take_off(&mut self, id: u64, source: &Source, remote: String, offset: u64, blake3: Option<String>) {
@@ -266,7 +190,7 @@ impl<'a> Uploader<'a> {
 
     /// Sends a file's bytes from `offset` on and its `end`; its last answer is
     /// left to [`Uploader::absorb`].
-    fn stream(&mut self, id: u64, mut source: Source, offset: u64) -> Result<()> {
+    fn stream(&mut self, id: u64, source: &mut Source, offset: u64) -> Result<()> {
         let known = self.flights.get(&id).and_then(|flight| flight.blake3.clone());
         let mut hasher = (self.options.verify && known.is_none()).then(blake3::Hasher::new);
         let mut left = source.length - offset;
@@ -401,21 +325,12 @@ impl<'a> Uploader<'a> {
         if accepted.offset > source.length {
             return Err(ClientError::Protocol(format!("{what} goes on behind the file's end")));
         }
-        let failed = |e: io::Error| ClientError::local(format_args!("cannot read {}", source.shown), e);
-        source.file.seek(SeekFrom::Start(accepted.offset)).map_err(failed)?;
-        let file = source.file.try_clone().map_err(failed)?;
-        let again = Source {
-            file,
-            shown: source.shown.clone(),
-            identity: String::new(),
-            length: source.length,
-            stamp: source.stamp,
-        };
+        source.seek(accepted.offset)?;
         self.take_off(id, source, remote.to_owned(), accepted.offset, Some(hash.to_owned()));
         if accepted.offset > 0 {
             self.link.progressed();
         }
-        self.stream(id, again, accepted.offset)?;
+        self.stream(id, source, accepted.offset)?;
         self.drain(0)
     }
 }

@@ -1,9 +1,10 @@
 //! The server's directories: pages of names, one entry, a whole tree.
 
-use crate::client::connection::{Connection, json_body};
+use crate::client::connection::Connection;
 use crate::client::error::{ClientError, Result};
 use crate::client::files::names::{self, check_component};
 use crate::client::files::{MAX_DEPTH, MAX_ENTRIES};
+use crate::client::frame::json_body;
 use crate::client::progress::Report;
 use crate::client::text;
 use serde::{Deserialize, Serialize};
