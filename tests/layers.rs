@@ -57,14 +57,16 @@ fn wire_and_proto_know_no_world() {
         "std::fs",
         "std::process",
         "std::thread",
-        "mio",
-        "rustix",
+        "mio::",
+        "rustix::fs",
+        "rustix::net",
         "Instant::now",
         "SystemTime",
         "crate::reactor",
         "crate::blocking",
         "crate::disk",
         "crate::process",
+        "crate::store",
         "crate::client",
     ];
     assert_eq!(offenders(&["wire", "proto"], &world), [""; 0]);
@@ -85,7 +87,7 @@ fn services_know_neither_each_other_nor_the_rooms_insides() {
 #[test]
 fn drivers_and_what_they_share_do_not_depend_on_each_other() {
     assert_eq!(offenders(&["reactor"], &["crate::blocking", "crate::client"]), [""; 0]);
-    assert_eq!(offenders(&["disk", "process"], &["crate::reactor", "crate::blocking", "mio"]), [""; 0]);
+    assert_eq!(offenders(&["disk", "process"], &["crate::reactor", "crate::blocking", "mio::"]), [""; 0]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One connection's state machine: bytes in, frames and effects out.
 //!
-//! The session cuts its input into frames, hands each to the [`Dispatcher`]
+//! The session cuts its input into frames, hands each to its dispatcher
 //! and knows when to pause and when to end. It keeps only input that it may
 //! not take yet; between requests it holds no buffer.
 //!

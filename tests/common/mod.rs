@@ -225,6 +225,9 @@ pub fn raw_frame(header: &[u8], body: &[u8]) -> Vec<u8> {
     [&(header.len() as i32).to_le_bytes()[..], header, body].concat()
 }
 
+/// A header and its body.
+pub type Frame = (Value, Vec<u8>);
+
 /// A client that speaks frames.
 pub struct Client {
     pub stream: TcpStream,
@@ -253,7 +256,7 @@ impl Client {
     }
 
     /// The next frame, or `None` at a clean end.
-    pub fn try_receive(&mut self) -> Option<(Value, Vec<u8>)> {
+    pub fn try_receive(&mut self) -> Option<Frame> {
         let mut length = [0; 4];
         if self.reader.fill_buf().unwrap().is_empty() {
             return None;
@@ -267,12 +270,12 @@ impl Client {
         Some((header, body))
     }
 
-    pub fn receive(&mut self) -> (Value, Vec<u8>) {
+    pub fn receive(&mut self) -> Frame {
         self.try_receive().expect("the server ended the connection")
     }
 
     /// The next frame that is an answer with this id, and what came before it.
-    pub fn receive_until(&mut self, done: impl Fn(&Value) -> bool) -> (Vec<(Value, Vec<u8>)>, (Value, Vec<u8>)) {
+    pub fn receive_until(&mut self, done: impl Fn(&Value) -> bool) -> (Vec<Frame>, Frame) {
         let mut before = Vec::new();
         loop {
             let (header, body) = self.receive();
