@@ -23,6 +23,10 @@ pub const MIN_OUTPUT_LIMIT: usize = 1 << 20;
 /// Messages kept for each room.
 pub const DEFAULT_HISTORY: usize = 1_000;
 
+/// Chat messages that one connection may send each second in the long run: far
+/// more than people or most programs say, and twenty seconds' worth at once.
+pub const DEFAULT_MESSAGE_RATE: u32 = 50_000;
+
 /// How the sessions are driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
@@ -55,6 +59,8 @@ pub struct Config {
     pub memory_limit: usize,
     /// Messages kept for each room.
     pub history: usize,
+    /// Chat messages that one connection may send each second; 0 is no limit.
+    pub message_rate: u32,
 }
 
 impl Config {
@@ -66,6 +72,11 @@ impl Config {
 
     /// What sessions need of it.
     pub fn session_config(&self) -> Arc<SessionConfig> {
-        Arc::new(SessionConfig { token: self.token.clone(), services: self.services, idle_timeout: self.idle_timeout })
+        Arc::new(SessionConfig {
+            token: self.token.clone(),
+            services: self.services,
+            idle_timeout: self.idle_timeout,
+            message_rate: self.message_rate,
+        })
     }
 }

@@ -79,6 +79,11 @@ struct Cli {
     /// Messages kept for each chat room
     #[arg(long, value_name = "N", default_value_t = config::DEFAULT_HISTORY)]
     history: usize,
+
+    /// Chat messages that one client may send each second in the long run, and twenty times as many
+    /// at once; 0 is no limit
+    #[arg(long, value_name = "N", default_value_t = config::DEFAULT_MESSAGE_RATE)]
+    message_rate: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -230,6 +235,7 @@ fn configure(cli: Cli, descriptors: usize) -> Result<Config, Failure> {
         output_limit: cli.output_limit,
         memory_limit: cli.memory_limit.unwrap_or_else(system::default_memory_limit),
         history: cli.history,
+        message_rate: cli.message_rate,
     })
 }
 

@@ -4,9 +4,10 @@
 use super::chat::Chat;
 use super::exec::{ChildEvent, Exec, Signal, Spawned};
 use super::files::{DiskReply, FileHandle, Files};
+use super::flood::Flood;
 use super::jobs::JobId;
 use super::outbox::{LOW_WATER, Outbox};
-use super::session::SessionConfig;
+use super::session::{HEADER_TIMEOUT, SessionConfig};
 use super::{Effect, Now, rooms};
 use crate::wire::error::{ErrorCode, Refusal};
 use crate::wire::reply::{LeaveReason, Plain, Refused, Welcome};
@@ -70,6 +71,9 @@ enum Waiting {
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     pub(super) config: Arc<SessionConfig>,
+    /// When the input came that is being taken.
+    pub(super) now: Instant,
+    flood: Flood,
     pub(super) phase: Phase,
     pub(super) input_ended: bool,
     pub(super) incoming: Option<Incoming>,
@@ -84,10 +88,12 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(super) fn new(config: Arc<SessionConfig>, greet_by: Instant) -> Self {
+    pub(super) fn new(config: Arc<SessionConfig>, now: Instant) -> Self {
         Dispatcher {
-            greet_by: config.token.is_some().then_some(greet_by),
+            greet_by: config.token.is_some().then_some(now + HEADER_TIMEOUT),
             config,
+            now,
+            flood: Flood::default(),
             phase: Phase::Open,
             input_ended: false,
             incoming: None,
@@ -154,7 +160,7 @@ impl Dispatcher {
     }
 
     /// What forbids a well-formed request.
-    fn check(&self, request: &Request, size: usize) -> Result<(), Refusal> {
+    fn check(&mut self, request: &Request, size: usize) -> Result<(), Refusal> {
         let services = self.config.services;
         let (enabled, service) = match request {
             Request::Hello(_) | Request::Echo | Request::Stats => (true, ""),
@@ -178,6 +184,15 @@ impl Dispatcher {
         if matches!(request, Request::Say(_) | Request::Tell(_)) && size > MAX_MESSAGE {
             let message = format!("a message of {size} bytes: at most {MAX_MESSAGE} are allowed, send a file instead");
             return Err(Refusal::new(ErrorCode::TooLarge, message));
+        }
+        if matches!(request, Request::Say(_) | Request::Tell(_))
+            && !self.flood.allows(self.now, self.config.message_rate)
+        {
+            let message = format!(
+                "more messages than this server takes from one connection: at most {} a second in the long run",
+                self.config.message_rate
+            );
+            return Err(Refusal::new(ErrorCode::Limit, message));
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ pub mod command;
 mod dispatch;
 pub mod exec;
 pub mod files;
+pub mod flood;
 pub mod history;
 pub mod jobs;
 pub mod names;

@@ -58,6 +58,9 @@ pub struct SessionConfig {
     pub services: Services,
     /// How long a connection may be without input while nothing of it runs.
     pub idle_timeout: Option<Duration>,
+    /// Chat messages that a connection may send each second in the long run;
+    /// 0 is no limit.
+    pub message_rate: u32,
 }
 
 /// What a session wants its driver to read.
@@ -86,7 +89,7 @@ pub struct Session {
 impl Session {
     /// A session for a connection accepted at `now`.
     pub fn new(config: Arc<SessionConfig>, now: Now) -> Self {
-        let dispatcher = Dispatcher::new(config, now.instant + HEADER_TIMEOUT);
+        let dispatcher = Dispatcher::new(config, now.instant);
         Session {
             decoder: FrameDecoder::new(dispatcher.limits()),
             input: Vec::new(),
@@ -101,6 +104,7 @@ impl Session {
     /// frame and the end of the connection.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>, out: &mut Outbox) {
         let dispatcher = &mut self.dispatcher;
+        dispatcher.now = now.instant;
         let mut fresh = &[][..];
         match input {
             Input::Bytes(bytes) => {
