@@ -23,14 +23,14 @@
 //! being given to another.
 
 mod environment;
+mod inheritance;
 mod program;
-mod signals;
 mod spawn;
 pub mod terminal;
 pub mod warden;
 
 pub use environment::Environment;
-pub use signals::restore_defaults;
+pub use inheritance::restore_defaults;
 pub use spawn::{Child, spawn};
 pub use warden::Warden;
 
@@ -48,6 +48,9 @@ pub struct Process {
     pid: Pid,
     pidfd: OwnedFd,
     on_terminal: bool,
+    /// Whether signals go through the pidfd, or to the group's number, which
+    /// the unreaped leader then keeps.
+    by_pidfd: bool,
     status: Option<ExitStatus>,
     reaped: bool,
 }
@@ -56,7 +59,7 @@ impl Process {
     /// Takes charge of a child that leads its group and was not waited for.
     fn new(pid: Pid, on_terminal: bool) -> io::Result<Self> {
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Process { pid, pidfd, on_terminal, status: None, reaped: false })
+        Ok(Process { pid, pidfd, on_terminal, by_pidfd: pidfd_means_group(), status: None, reaped: false })
     }
 
     /// The leader's number, which is the group's too.
@@ -90,7 +93,7 @@ impl Process {
 
     fn wait_with(&mut self, how: WaitIdOptions) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none() {
-            let keep = if pidfd_means_group() { WaitIdOptions::empty() } else { WaitIdOptions::NOWAIT };
+            let keep = if self.by_pidfd { WaitIdOptions::empty() } else { WaitIdOptions::NOWAIT };
             let waited = rustix::io::retry_on_intr(|| {
                 waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | how | keep)
             })?;
@@ -113,7 +116,7 @@ impl Process {
     }
 
     fn signal_group(&self, signal: i32) -> io::Result<()> {
-        if pidfd_means_group() {
+        if self.by_pidfd {
             return sys::signal_group(self.pidfd.as_fd(), signal);
         }
         let named = rustix::process::Signal::from_named_raw(signal).ok_or(Errno::INVAL)?;

@@ -2,17 +2,19 @@
 //! terminal.
 
 use super::environment::DEFAULT_TERM;
-use super::{Environment, Process, program, terminal};
+use super::{Environment, Process, inheritance, program, terminal};
 use crate::proto::exec::{Program, Spawn};
 use crate::sys;
 use crate::wire::error::Refusal;
 use crate::wire::request::Pty;
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The shell that runs texts.
@@ -53,8 +55,27 @@ pub fn spawn(environment: &Environment, spec: &Spawn) -> Result<Child, Refusal> 
     let path = spec.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| OsStr::new(path));
     let own_path = || environment.variables().iter().find(|(name, _)| name == "PATH").map(|(_, path)| &**path);
     let found = program::find(name, path.or_else(own_path).unwrap_or_default(), &cwd)?;
-    let mut command = Command::new(&found);
-    command.arg0(name).args(arguments).current_dir(&cwd).env_clear();
+    let mut started = start(command(environment, spec, &found, name, arguments, &cwd), spec);
+    if started.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error())) {
+        // A script without a first line that names its interpreter is the
+        // shell's, as for execvp(3), which runs what gets a terminal.
+        let script: Vec<_> =
+            std::iter::once(found.clone().into_os_string()).chain(arguments.iter().map(Into::into)).collect();
+        started = start(command(environment, spec, Path::new(SHELL), SHELL, &script, &cwd), spec);
+    }
+    started.map_err(|error| program::explain(&error, name, &found, &cwd))
+}
+
+fn command(
+    environment: &Environment,
+    spec: &Spawn,
+    file: &Path,
+    name: &str,
+    arguments: &[impl AsRef<OsStr>],
+    cwd: &Path,
+) -> Command {
+    let mut command = Command::new(file);
+    command.arg0(name).args(arguments).current_dir(cwd).env_clear();
     if let Program::Shell(text) = &spec.program {
         command.args(["-c", text]);
     }
@@ -63,7 +84,7 @@ pub fn spawn(environment: &Environment, spec: &Spawn) -> Result<Child, Refusal> 
         command.env("TERM", pty.term.as_deref().unwrap_or(DEFAULT_TERM));
     }
     command.envs(spec.env.iter().map(|(name, value)| (name, value)));
-    start(command, spec).map_err(|error| program::explain(&error, name, &found, &cwd))
+    command
 }
 
 fn start(mut command: Command, spec: &Spawn) -> io::Result<Child> {
@@ -75,6 +96,7 @@ fn start(mut command: Command, spec: &Spawn) -> io::Result<Child> {
     // The command's ends are closed with this, or no output would ever end.
     drop(command);
     let pid = Pid::from_child(&child);
+    inheritance::restore_limit(pid);
     let process = Process::new(pid, spec.pty.is_some()).inspect_err(|_| {
         // A command nobody can watch must not run. It is not reaped yet, so
         // the number can mean no other group.

@@ -80,6 +80,10 @@ pub enum ChildEvent<'a> {
     InputTaken(usize),
     /// The process has ended; its outputs may still hold bytes.
     Exited(ExitStatus),
+    /// Whether its outputs hold bytes that were not read because the connection
+    /// takes no more. Only of interest once the process has ended: an output is
+    /// silent only while it is listened to. At first it is.
+    Unread(bool),
 }
 
 /// What a session does to one of its commands.

@@ -348,13 +348,6 @@ impl Dispatcher {
         self.files().file_shrank(file);
     }
 
-    /// The peer took what was queued, so that the driver reads commands' output again.
-    pub(super) fn drained(&mut self, now: Now) {
-        if let Some(exec) = &mut self.exec {
-            exec.drained(now);
-        }
-    }
-
     /// Lets paced transfers and replays queue more.
     pub(super) fn pump(&mut self, out: &mut Outbox) {
         if self.phase == Phase::Ending || out.queue.len() >= LOW_WATER {
@@ -463,7 +456,6 @@ impl Dispatcher {
 
     pub(super) fn has_more_to_send(&self) -> bool {
         self.chat.as_ref().is_some_and(|chat| !chat.is_idle())
-            || self.exec.as_ref().is_some_and(|exec| !exec.is_idle())
             || self.files.as_ref().is_some_and(|files| !files.is_idle())
     }
 

@@ -5,7 +5,7 @@ use super::command::check_size;
 pub use super::command::{ChildEvent, ExitStatus, JobEffect, KILL_GRACE, Program, Spawn, Spawned, Stream};
 use super::jobs::JobId;
 pub use super::signals::Signal;
-use super::{Effect, Now, Outbox, outbox};
+use super::{Effect, Now, Outbox};
 use crate::wire::MAX_OUTPUT;
 use crate::wire::error::{ErrorCode, Refusal};
 use crate::wire::reply::{Plain, Started, StreamEvent};
@@ -73,6 +73,8 @@ struct Running {
     timeout: Option<Instant>,
     /// Once it has exited: when its outputs were silent for long enough.
     silence: Option<Instant>,
+    /// Whether nobody listens to them at the moment.
+    unread: bool,
     /// Once it has exited and the server ended it: when it is over even if
     /// somebody outside its group goes on writing.
     give_up: Option<Instant>,
@@ -81,7 +83,8 @@ struct Running {
 impl Running {
     fn deadline(&self) -> Option<Instant> {
         let timeout = self.timeout.filter(|_| self.ended_by.is_none());
-        [timeout, self.silence, self.give_up].into_iter().flatten().min()
+        let silence = self.silence.filter(|_| !self.unread);
+        [timeout, silence, self.give_up].into_iter().flatten().min()
     }
 
     /// Asks the driver to end it, once.
@@ -176,6 +179,7 @@ impl Exec {
             ended_by: None,
             timeout: timeout.map(|timeout| now.instant + timeout),
             silence: None,
+            unread: false,
             give_up: None,
         };
         self.running.insert(id, running);
@@ -267,6 +271,10 @@ impl Exec {
                 running.silence = Some(now.instant + SILENCE);
                 running.give_up = running.ended_by.map(|_| now.instant + KILL_GRACE);
             }
+            ChildEvent::Unread(unread) => {
+                running.unread = unread;
+                running.silence = running.silence.map(|_| now.instant + SILENCE);
+            }
         }
         if running.is_over() {
             self.finish(id, out);
@@ -293,34 +301,21 @@ impl Exec {
         self.running.values().filter_map(Running::deadline).min()
     }
 
-    /// Time went by. Outputs that could be read must have been read before,
-    /// or a command would count as silent that was only not listened to.
+    /// Time went by. Outputs that can be read are to be read before, or a
+    /// command would count as silent that only was not listened to.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
-        // While the client is behind, the driver does not read: that is no silence.
-        let behind = out.queue.len() >= outbox::LOW_WATER;
         let mut over = Vec::new();
         for (&id, running) in &mut self.running {
             if due(running.timeout) {
                 running.terminate(Reason::Timeout, out);
             }
-            if behind && due(running.silence) {
-                running.silence = Some(now.instant + SILENCE);
-            }
-            if due(running.silence) || due(running.give_up) {
+            if (due(running.silence) && !running.unread) || due(running.give_up) {
                 over.push(id);
             }
         }
         for id in over {
             self.finish(id, out);
-        }
-    }
-
-    /// The send queue fell below its low-water mark, so that the driver reads
-    /// outputs again: from now on they may be found silent.
-    pub fn drained(&mut self, now: Now) {
-        for running in self.running.values_mut() {
-            running.silence = running.silence.map(|_| now.instant + SILENCE);
         }
     }
 

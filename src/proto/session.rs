@@ -122,7 +122,7 @@ impl Session {
             Input::Killed(result) => dispatcher.killed(result, out),
             Input::Disk(reply) => dispatcher.disk(reply, out),
             Input::FileShrank(file) => dispatcher.file_shrank(file),
-            Input::Drained => dispatcher.drained(now),
+            Input::Drained => {}
             Input::SlowConsumer => {
                 out.queue.drop_unsent_frames();
                 let message = "more was queued for this connection than it took: read faster, or join fewer rooms";

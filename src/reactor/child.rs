@@ -239,11 +239,13 @@ impl Children {
     pub fn run(&mut self, now: Now, sink: &mut impl ChildSink) {
         let mut budget = TURN_BUDGET;
         for _ in 0..self.ready.len() {
-            if budget == 0 {
-                return;
-            }
             let Some(key) = self.ready.pop_front() else { return };
             let Some(child) = get(&mut self.slots, key) else { continue };
+            // Not those that have exited: their silence is being measured.
+            if budget == 0 && child.exited.is_none() {
+                self.ready.push_back(key);
+                continue;
+            }
             child.queued = false;
             let ran_before = child.exited.is_some();
             let (moved, wants) = child.run(&self.registry, &mut self.buffer, sink);

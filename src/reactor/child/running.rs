@@ -48,6 +48,8 @@ pub(super) struct Running {
     /// Whether it is on the ready list, and whether it waits for its reader.
     pub(super) queued: bool,
     pub(super) stalled: bool,
+    /// Whether the session knows that outputs are unread.
+    unread: bool,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
 }
@@ -111,6 +113,7 @@ impl Running {
             killed: false,
             queued: false,
             stalled: false,
+            unread: false,
             bytes_in: 0,
             bytes_out: 0,
         })
@@ -144,6 +147,11 @@ impl Running {
         let before = self.bytes_out;
         let has_reader = self.listen(registry, buffer, sink);
         self.check_exit(sink);
+        // Output that is passed on all the time is not silent anyway.
+        if self.exited.is_some() && self.unread == has_reader && !self.released {
+            self.unread = !has_reader;
+            sink.event(self.conn, self.job, ChildEvent::Unread(self.unread));
+        }
         let wants = if self.input.as_ref().is_some_and(Input::has_work) {
             Wants::Turn
         } else if !has_reader {

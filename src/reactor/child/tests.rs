@@ -19,6 +19,7 @@ struct Seen {
     ended: [bool; 2],
     exited: Option<ExitStatus>,
     taken: usize,
+    unread: bool,
 }
 
 impl Seen {
@@ -54,6 +55,7 @@ impl ChildSink for Recorder {
             ChildEvent::OutputEnd(stream) => assert!(!std::mem::replace(&mut seen.ended[stream as usize], true)),
             ChildEvent::InputTaken(n) => seen.taken += n,
             ChildEvent::Exited(status) => assert_eq!(seen.exited.replace(status), None),
+            ChildEvent::Unread(unread) => assert_ne!(std::mem::replace(&mut seen.unread, unread), unread),
         }
     }
 }
@@ -122,7 +124,7 @@ impl Loop {
 
     fn seen(&self, job: JobId) -> &Seen {
         static NOTHING: Seen =
-            Seen { stdout: Vec::new(), stderr: Vec::new(), ended: [false; 2], exited: None, taken: 0 };
+            Seen { stdout: Vec::new(), stderr: Vec::new(), ended: [false; 2], exited: None, taken: 0, unread: false };
         self.sink.seen.get(&job).unwrap_or(&NOTHING)
     }
 
@@ -358,6 +360,20 @@ fn a_reader_that_stands_still_costs_nothing_and_goes_on_without_a_new_edge() {
     }
     turns.until("their end", |this| this.children.is_empty());
     assert!(turns.children.stalled.is_empty());
+}
+
+#[test]
+fn what_an_ended_command_left_unread_is_told_and_kept() {
+    let mut turns = Loop::new();
+    turns.sink.willing = false;
+    let job = turns.spawn(shell("echo x; sleep 99 &")).job;
+    turns.until("its end", |this| this.seen(job).exited.is_some() && this.seen(job).unread);
+    assert!(turns.seen(job).stdout.is_empty());
+    turns.sink.willing = true;
+    turns.children.resume(ME);
+    turns.until("its output", |this| this.seen(job).stdout == b"x\n" && !this.seen(job).unread);
+    turns.effect(job, JobEffect::Abandon);
+    turns.until("the slot", |this| this.children.is_empty());
 }
 
 #[test]
