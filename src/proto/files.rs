@@ -15,8 +15,6 @@
 
 mod download;
 mod ops;
-#[cfg(test)]
-mod tests;
 mod upload;
 
 pub use ops::{Checksum, Create, DiskDone, DiskOp, DiskReply, DiskRequest};
@@ -405,3 +403,6 @@ fn no_upload(id: u64) -> Refusal {
 fn cancelled() -> Refusal {
     Refusal::new(ErrorCode::Cancelled, "cancelled, as the client asked")
 }
+
+#[cfg(test)]
+mod tests;
