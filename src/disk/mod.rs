@@ -23,8 +23,6 @@ mod parts;
 mod pool;
 mod refusal;
 mod task;
-#[cfg(test)]
-mod tests;
 mod tree;
 mod upload;
 mod warm;
@@ -278,3 +276,6 @@ impl Disk {
         self.pool.shutdown(limit)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,12 @@ struct Shared {
     done: Mutex<VecDeque<Outcome>>,
     handles: AtomicU64,
     sweep_every: Duration,
+    tally: Tally,
+}
+
+/// What [`Counters`] shows of the past.
+#[derive(Debug, Default)]
+struct Tally {
     operations: AtomicU64,
     refused: AtomicU64,
     written: AtomicU64,
@@ -88,11 +94,7 @@ impl Pool {
             done: Mutex::default(),
             handles: AtomicU64::new(0),
             sweep_every: options.sweep_every,
-            operations: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            published: AtomicU64::new(0),
-            warmed: AtomicU64::new(0),
+            tally: Tally::default(),
         });
         let notify = Arc::new(notify);
         let mut pool = Pool { shared, threads: Vec::new() };
@@ -140,7 +142,10 @@ impl Pool {
 
     /// Everything of that connection is let go of.
     pub(super) fn gone(&self, client: &Arc<Client>) {
-        self.shared.state().release(|slot| slot.client.id == client.id, || client.gone.store(true, Ordering::Release));
+        let mut state = self.shared.state();
+        client.gone.store(true, Ordering::Release);
+        state.release(|slot| slot.client.id == client.id);
+        drop(state);
         self.shared.work.notify_all();
     }
 
@@ -149,15 +154,15 @@ impl Pool {
     }
 
     pub(super) fn counters(&self) -> Counters {
-        let shared = &*self.shared;
+        let tally = &self.shared.tally;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let state = shared.state();
+        let state = self.shared.state();
         Counters {
-            operations: read(&shared.operations),
-            refused: read(&shared.refused),
-            written: read(&shared.written),
-            published: read(&shared.published),
-            warmed: read(&shared.warmed),
+            operations: read(&tally.operations),
+            refused: read(&tally.refused),
+            written: read(&tally.written),
+            published: read(&tally.published),
+            warmed: read(&tally.warmed),
             queued: state.tasks.len(),
             uploads: state.uploads.len(),
             downloads: 0,
@@ -168,7 +173,7 @@ impl Pool {
         let deadline = Instant::now() + limit;
         let mut state = self.shared.state();
         state.stopping = true;
-        state.release(|_| true, || ());
+        state.release(|_| true);
         self.shared.work.notify_all();
         while state.workers > 0 {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else { return false };
@@ -199,8 +204,7 @@ impl Slot {
 
 impl State {
     /// Has the chosen uploads released, behind the steps that wait already.
-    fn release(&mut self, chosen: impl Fn(&Slot) -> bool, mark: impl FnOnce()) {
-        mark();
+    fn release(&mut self, chosen: impl Fn(&Slot) -> bool) {
         for (file, slot) in &mut self.uploads {
             if chosen(slot) {
                 slot.steps.push_back((None, Step::Release { keep: true }));
@@ -302,7 +306,7 @@ impl Shared {
             Task::Upload(file) => self.run_upload(file, notify),
             Task::Warm { client, handle, file, offset, length } => {
                 ground.warm(&file, offset, length, scratch);
-                self.warmed.fetch_add(1, Ordering::Relaxed);
+                self.tally.warmed.fetch_add(1, Ordering::Relaxed);
                 self.done(Outcome::Warm(client, handle, (offset, offset.saturating_add(length as u64))), notify);
             }
             Task::Sweep => ground.sweep(),
@@ -357,10 +361,10 @@ impl Shared {
             (upload, result) = upload_step(&self.ground, upload, &mut failure, step);
             match &result {
                 Ok(DiskDone::Written { buffer }) => {
-                    self.written.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+                    self.tally.written.fetch_add(buffer.len() as u64, Ordering::Relaxed);
                 }
                 Ok(_) if published => {
-                    self.published.fetch_add(1, Ordering::Relaxed);
+                    self.tally.published.fetch_add(1, Ordering::Relaxed);
                 }
                 _ => {}
             }
@@ -381,9 +385,9 @@ impl Shared {
     }
 
     fn reply(&self, client: Arc<Client>, ticket: Ticket, result: Result<DiskDone, Refusal>, notify: &impl Fn()) {
-        self.operations.fetch_add(1, Ordering::Relaxed);
+        self.tally.operations.fetch_add(1, Ordering::Relaxed);
         if result.is_err() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.tally.refused.fetch_add(1, Ordering::Relaxed);
         }
         self.done(Outcome::Reply(client, DiskReply { ticket, result }), notify);
     }

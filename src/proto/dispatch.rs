@@ -202,7 +202,13 @@ impl Dispatcher {
         let Incoming { id, request, .. } = incoming;
         let request = match request {
             Ok(request) => request,
-            Err(malformed) => return out.refuse(malformed.re.as_deref(), id, &malformed.refusal),
+            Err(malformed) => {
+                out.refuse(malformed.re.as_deref(), id, &malformed.refusal);
+                if let (Some("put"), Some(id), true) = (malformed.re.as_deref(), id, self.config.services.file) {
+                    self.files().put_failed(id, malformed.refusal);
+                }
+                return;
+            }
         };
         match (request, id) {
             (Request::Hello(hello), _) => self.hello(id, hello, out),

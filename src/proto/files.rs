@@ -15,8 +15,6 @@
 
 mod download;
 mod ops;
-#[cfg(test)]
-mod tests;
 mod upload;
 
 pub use ops::{Checksum, Create, DiskDone, DiskOp, DiskReply, DiskRequest};
@@ -27,7 +25,7 @@ use crate::wire::files as wire;
 use crate::wire::reply::Plain;
 use crate::wire::request::{Get, List, Put, Request};
 use download::Downloads;
-use upload::Uploads;
+use upload::{Uploads, checksum};
 
 /// The most uploads of a connection at a time.
 pub const MAX_UPLOADS: usize = 64;
@@ -43,9 +41,6 @@ pub const MAX_LIST: usize = 1_000;
 
 /// The longest key of a resumable upload, in bytes.
 pub const MAX_KEY: usize = 256;
-
-/// The longest file, in bytes: what an offset of the kernel can hold (off_t).
-const MAX_LENGTH: u64 = i64::MAX as u64;
 
 /// An open file, as its driver knows it; no two of a server are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,7 +155,8 @@ impl Files {
 
     fn put(&mut self, id: u64, put: Put, out: &mut Outbox) {
         self.uploads.forget_failed(id);
-        match self.check_put(put) {
+        let full = self.uploads.len() >= MAX_UPLOADS;
+        match upload::create(put).and_then(|put| if full { Err(too_many("uploads", MAX_UPLOADS)) } else { Ok(put) }) {
             Ok(create) => {
                 let then = Then::Upload { id, path: create.path.clone(), length: create.length };
                 self.wait("put", Some(id), DiskOp::Create(Box::new(create)), then, out);
@@ -172,31 +168,11 @@ impl Files {
         }
     }
 
-    fn check_put(&self, put: Put) -> Result<Create, Refusal> {
-        paths::check(&put.path)?;
-        if self.uploads.len() >= MAX_UPLOADS {
-            return Err(too_many("uploads", MAX_UPLOADS));
+    /// A `put` was refused before it came here; its data may be on the way.
+    pub fn put_failed(&mut self, id: u64, refusal: Refusal) {
+        if !self.is_live(id) {
+            self.uploads.remember_failed(id, refusal, false);
         }
-        if put.length > MAX_LENGTH {
-            let message = format!("field `length` is {}: expected at most {MAX_LENGTH}", put.length);
-            return Err(Refusal::new(ErrorCode::TooLarge, message));
-        }
-        if let Some(key) = &put.resume
-            && (key.is_empty() || key.len() > MAX_KEY)
-        {
-            let message = format!("field `resume` is {} bytes long: expected 1 to {MAX_KEY}", key.len());
-            return Err(Refusal::new(ErrorCode::BadRequest, message));
-        }
-        Ok(Create {
-            path: put.path,
-            length: put.length,
-            exists: put.exists,
-            parents: put.parents,
-            key: put.resume,
-            mtime_ms: put.mtime_ms,
-            mode: put.mode.map(|mode| mode & 0o777),
-            blake3: put.blake3.as_deref().map(checksum).transpose()?,
-        })
     }
 
     fn end(&mut self, id: u64, blake3: Option<&str>, out: &mut Outbox) -> Result<(), Refusal> {
@@ -413,14 +389,6 @@ fn answer(cmd: &str, id: Option<u64>, result: Result<DiskDone, Refusal>, out: &m
     }
 }
 
-fn checksum(text: &str) -> Result<Checksum, Refusal> {
-    let mut bytes = Checksum::default();
-    match hex::decode_to_slice(text, &mut bytes) {
-        Ok(()) => Ok(bytes),
-        Err(_) => Err(Refusal::new(ErrorCode::BadRequest, "field `blake3`: expected 64 hexadecimal digits")),
-    }
-}
-
 fn too_many(what: &str, limit: usize) -> Refusal {
     Refusal::new(
         ErrorCode::Limit,
@@ -435,3 +403,6 @@ fn no_upload(id: u64) -> Refusal {
 fn cancelled() -> Refusal {
     Refusal::new(ErrorCode::Cancelled, "cancelled, as the client asked")
 }
+
+#[cfg(test)]
+mod tests;

@@ -277,6 +277,20 @@ fn a_failed_put_lets_its_data_pass_and_its_end_repeats_why() {
 }
 
 #[test]
+fn a_put_that_was_refused_before_is_a_failed_one() {
+    let mut bench = Bench::default();
+    bench.files.put_failed(1, Refusal::new(ErrorCode::BadRequest, "no length"));
+    bench.data(1, b"abcd");
+    assert!(bench.frames().is_empty());
+    bench.end(1);
+    assert_eq!(error(&bench.frame()), ("end", 1, "bad_request"));
+    bench.put(1, 4);
+    bench.files.put_failed(1, Refusal::new(ErrorCode::BadRequest, "no length"));
+    bench.data(1, b"abcd");
+    assert!(matches!(bench.op().1, DiskOp::Write { .. }), "one that is under way stays so");
+}
+
+#[test]
 fn cancel_and_a_new_put_free_the_id_of_a_failed_one() {
     let mut bench = Bench::default();
     bench.request(1, put("..", 4));

@@ -1,9 +1,10 @@
 //! The uploads of one connection: bytes gathered into batches for the disk,
 //! and what is remembered of uploads that failed.
 
-use super::{DiskDone, DiskOp, FileHandle, Ticket, Tickets, no_upload};
+use super::{Checksum, Create, DiskDone, DiskOp, FileHandle, MAX_KEY, Ticket, Tickets, no_upload};
 use crate::proto::{Outbox, paths};
 use crate::wire::error::{ErrorCode, Refusal};
+use crate::wire::request::Put;
 use std::collections::HashMap;
 
 /// At this many bytes that wait for the disk a connection's input is not read.
@@ -20,6 +21,43 @@ const SPARE: usize = 4;
 /// The most failed uploads that are remembered; of older ones the `data` and
 /// `end` are answered as if they had never been opened.
 const MAX_FAILED: usize = 1_024;
+
+/// The longest file, in bytes: what an offset of the kernel can hold (off_t).
+const MAX_LENGTH: u64 = i64::MAX as u64;
+
+/// Checks a `put`'s fields.
+pub(super) fn create(put: Put) -> Result<Create, Refusal> {
+    paths::check(&put.path)?;
+    if put.length > MAX_LENGTH {
+        let message = format!("field `length` is {}: expected at most {MAX_LENGTH}", put.length);
+        return Err(Refusal::new(ErrorCode::TooLarge, message));
+    }
+    if let Some(key) = &put.resume
+        && (key.is_empty() || key.len() > MAX_KEY)
+    {
+        let message = format!("field `resume` is {} bytes long: expected 1 to {MAX_KEY}", key.len());
+        return Err(Refusal::new(ErrorCode::BadRequest, message));
+    }
+    Ok(Create {
+        path: put.path,
+        length: put.length,
+        exists: put.exists,
+        parents: put.parents,
+        key: put.resume,
+        mtime_ms: put.mtime_ms,
+        mode: put.mode.map(|mode| mode & 0o777),
+        blake3: put.blake3.as_deref().map(checksum).transpose()?,
+    })
+}
+
+/// A checksum as the client wrote it.
+pub(super) fn checksum(text: &str) -> Result<Checksum, Refusal> {
+    let mut bytes = Checksum::default();
+    match hex::decode_to_slice(text, &mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(_) => Err(Refusal::new(ErrorCode::BadRequest, "field `blake3`: expected 64 hexadecimal digits")),
+    }
+}
 
 /// An upload that takes data.
 #[derive(Debug)]
