@@ -118,3 +118,38 @@ fn a_file_that_shrinks_under_a_download_leaves_its_frames_whole() {
     assert!(data[..300_000].iter().all(|b| *b == 1) && data[300_000..].iter().all(|b| *b == 0));
     assert_eq!(world.call(id, json!({"cmd": "echo", "id": 1})).id(), Some(1));
 }
+
+#[test]
+fn a_refusal_is_short_however_long_what_it_refuses_is() {
+    let mut world = World::new(config(None));
+    let id = world.connect();
+    // Invisible characters are several times as long where a message escapes them.
+    for text in ["x".repeat(65_000), "\u{300}".repeat(30_000), "\u{200b}".repeat(20_000), "\"".repeat(30_000)] {
+        for request in [
+            json!({"cmd": "exec", "id": 1, "shell": "x", "hangup": text}),
+            json!({"cmd": "join", "id": 1, "room": "r", "history": text}),
+            json!({"cmd": "signal", "id": 1, "signal": text}),
+            json!({"cmd": "kill", "id": 1, "job": 1, "signal": text}),
+            json!({"cmd": "exec", "id": 1, "shell": "x", "env": text}),
+            json!({"cmd": "exec", "id": 1, "shell": "x", "pty": {"rows": text, "cols": 1}}),
+            json!({"cmd": "stat", "id": 1, "path": text}),
+            json!({"cmd": "join", "id": 1, "room": text}),
+            json!({"cmd": "tell", "id": 1, "to": text}),
+            json!({"cmd": "nick", "id": 1, "nick": text}),
+            json!({"cmd": text, "id": 1}),
+            json!({"cmd": "echo", "id": text}),
+        ] {
+            let body: &[u8] = if request["cmd"] == "tell" { b"x" } else { b"" };
+            world.send(id, request.clone(), body);
+            let frames = world.received(id);
+            assert_eq!((frames.len(), frames[0].header["ok"].as_bool()), (1, Some(false)));
+            assert!(frames[0].header.to_string().len() < 2_000, "the refusal of {}", frames[0].kind());
+        }
+        for header in [json!(text).to_string(), json!({"cmd": "echo", "size": text}).to_string()] {
+            let mut world = World::new(config(None));
+            let id = world.connect();
+            world.send_pieces(id, [&raw_frame(header.as_bytes(), b"")[..]]);
+            expect_fatal(&mut world, id, "bad_frame");
+        }
+    }
+}
