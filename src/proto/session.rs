@@ -82,7 +82,9 @@ pub struct Session {
     taken: usize,
     /// When the frame that is still incomplete began to come.
     frame_since: Option<Instant>,
-    last_input: Instant,
+    /// When the peer last sent something, or something of it still ran; the
+    /// latter only where a silent connection is ended.
+    last_active: Instant,
     dispatcher: Dispatcher,
 }
 
@@ -95,7 +97,7 @@ impl Session {
             input: Vec::new(),
             taken: 0,
             frame_since: None,
-            last_input: now.instant,
+            last_active: now.instant,
             dispatcher,
         }
     }
@@ -103,12 +105,13 @@ impl Session {
     /// Takes what happened. Never fails: an error of the peer becomes an error
     /// frame and the end of the connection.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>, out: &mut Outbox) {
+        self.note_running(now);
         let dispatcher = &mut self.dispatcher;
         dispatcher.now = now.instant;
         let mut fresh = &[][..];
         match input {
             Input::Bytes(bytes) => {
-                self.last_input = now.instant;
+                self.last_active = now.instant;
                 fresh = bytes;
             }
             // What rooms send changes nothing for the requests.
@@ -225,8 +228,17 @@ impl Session {
             self.taken = 0;
             return;
         }
+        self.note_running(now);
         self.dispatcher.handle_timeout(now, out);
         self.take_input(now, &[], out);
+    }
+
+    /// A connection whose long request has just ended is not idle yet, however
+    /// long ago it asked for that.
+    fn note_running(&mut self, now: Now) {
+        if self.dispatcher.config.idle_timeout.is_some() && !self.dispatcher.is_idle() {
+            self.last_active = now.instant;
+        }
     }
 
     /// When [`Session::handle_timeout`] is due next.
@@ -254,7 +266,7 @@ impl Session {
         }
         let idle = dispatcher.config.idle_timeout?;
         let quiet = self.input.is_empty() && dispatcher.is_idle();
-        quiet.then_some((self.last_input + idle, "the connection was idle for longer than this server allows"))
+        quiet.then_some((self.last_active + idle, "the connection was idle for longer than this server allows"))
     }
 
     /// What the driver should read.

@@ -97,8 +97,17 @@ const PLAIN_DIGITS: usize = 16;
 
 /// At most 40 characters of `text`, for an error message.
 pub(super) fn excerpt(text: &str) -> String {
-    const SHOWN: usize = 40;
-    match text.char_indices().nth(SHOWN) {
+    cut(text, 40)
+}
+
+/// What serde found wrong, at most 200 characters of it: it repeats the value
+/// at hand, whole and with escapes that are longer than what they stand for.
+pub(super) fn reason(error: &serde_json::Error) -> String {
+    cut(&error.to_string(), 200)
+}
+
+fn cut(text: &str, shown: usize) -> String {
+    match text.char_indices().nth(shown) {
         None => text.to_owned(),
         Some((at, _)) => format!("{}...", &text[..at]),
     }
@@ -235,8 +244,8 @@ impl<'de> MapAccess<'de> for FieldsDeserializer<'de> {
         seed.deserialize(&mut serde_json::Deserializer::from_str(raw)).map_err(|e| {
             // serde_json adds a position inside the one value, which says nothing here.
             let why = e.to_string();
-            let why = why.split(" at line ").next().unwrap_or(&why);
-            serde_json::Error::custom(format!("field `{}`: {why}", excerpt(key)))
+            let why = why.rsplit_once(" at line ").map_or(&*why, |(why, _)| why);
+            serde_json::Error::custom(format!("field `{}`: {}", excerpt(key), cut(why, 100)))
         })
     }
 }

@@ -5,7 +5,7 @@
 //! is wrong beyond that is a [`Malformed`] request to be answered.
 
 use super::error::{ErrorCode, Refusal};
-use super::fields::{Fields, excerpt, present, present_object, unique_map};
+use super::fields::{Fields, excerpt, present, present_object, reason, unique_map};
 use super::frame::{FrameError, Limits};
 use serde::Deserialize;
 
@@ -346,7 +346,7 @@ impl RequestHeader {
     /// nobody knows where the frame ends.
     pub fn parse(header: &[u8], limits: Limits) -> Result<Self, FrameError> {
         let text = std::str::from_utf8(header).map_err(|e| FrameError::Header(e.to_string()))?;
-        let fields = Fields::read(text).map_err(|e| FrameError::Header(e.to_string()))?;
+        let fields = Fields::read(text).map_err(|e| FrameError::Header(reason(&e)))?;
         let size = match fields.size.read_integer() {
             Ok(None) => 0,
             Ok(Some(size)) if size <= limits.body as u64 => size as usize,
@@ -388,7 +388,7 @@ fn read_request(fields: &Fields<'_>, id: Result<Option<u64>, String>) -> Result<
         let message = format!("there is no command \"{}\" in protocol version 1", excerpt(&cmd));
         return Err(malformed(Some(&cmd), ErrorCode::UnknownCommand, message));
     };
-    let request = request.map_err(|e| bad(e.to_string()))?;
+    let request = request.map_err(|e| bad(reason(&e)))?;
     if request.needs_id() && id.is_none() {
         return Err(bad(format!("field `id` is missing: {cmd} needs one, an integer from 0 to {}", super::MAX_ID)));
     }
