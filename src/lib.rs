@@ -32,5 +32,7 @@ pub mod reactor;
 pub mod signals;
 mod sys;
 pub mod system;
+pub mod talk;
+pub mod text;
 pub mod token;
 pub mod wire;

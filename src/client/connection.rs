@@ -162,6 +162,11 @@ pub struct Sender {
 }
 
 impl Sender {
+    /// A second handle to the socket, to shut it down from elsewhere.
+    pub fn socket(&self) -> Result<TcpStream> {
+        self.stream.try_clone().map_err(|e| lost(&self.host, &e))
+    }
+
     /// Writes bytes that [`request`] made; blocks while the server does not
     /// read.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
