@@ -177,7 +177,7 @@ impl Engine {
     fn publish(&self) {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         view.current = self.model.current().unwrap_or_default().to_owned();
-        view.rooms = self.model.rooms().map(str::to_owned).collect();
+        view.rooms = self.model.rooms();
         drop(view);
         let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         words.nicks = self.model.neighbours().map(str::to_owned).collect();

@@ -159,8 +159,8 @@ impl Model {
     }
 
     /// The rooms that we are in, or want to be in.
-    pub fn rooms(&self) -> impl Iterator<Item = &str> {
-        self.rooms.iter().map(|room| room.name.as_str())
+    pub fn rooms(&self) -> Vec<String> {
+        self.wanted()
     }
 
     /// Who is in the current room.
@@ -236,8 +236,21 @@ impl Model {
     /// `name` is no longer one of the rooms.
     fn left(&mut self, name: &str) {
         if self.current.as_deref() == Some(name) {
-            self.current = self.rooms.last().map(|room| room.name.clone());
+            self.current = self.wanted().pop();
         }
+    }
+
+    /// The rooms that we shall be in once all that was typed is done.
+    fn wanted(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.rooms.iter().map(|room| room.name.clone()).collect();
+        for action in self.flight.iter().map(|flight| &flight.action).chain(&self.queue) {
+            match action {
+                Action::Leave(gone) => names.retain(|name| name != gone),
+                Action::Join(name) if !names.contains(name) => names.push(name.clone()),
+                _ => {}
+            }
+        }
+        names
     }
 
     /// A connection ended, or did not come about; `jitter` is from 0 to 1.
@@ -372,7 +385,11 @@ impl Model {
                 }
             }
         };
+        let leaves = if let Action::Leave(room) = &action { Some(room.clone()) } else { None };
         self.enqueue(action);
+        if let Some(room) = leaves {
+            self.left(&room);
+        }
     }
 
     fn enqueue(&mut self, action: Action) {
@@ -385,7 +402,7 @@ impl Model {
         if self.queue.len() >= MAX_QUEUE {
             return self.error(format!("{MAX_QUEUE} lines wait already; not sent: {}", action.name()));
         }
-        if !self.connected {
+        if self.lost.is_some() {
             self.note(format!("not connected; kept until we are: {}", action.name()));
         }
         self.queue.push_back(action);
