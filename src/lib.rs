@@ -33,5 +33,7 @@ pub mod signals;
 pub mod store;
 mod sys;
 pub mod system;
+pub mod talk;
+pub mod text;
 pub mod token;
 pub mod wire;

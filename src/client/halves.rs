@@ -39,6 +39,11 @@ impl Sender {
         Sender { stream, host, out: Vec::new() }
     }
 
+    /// A second handle to the socket, to shut it down from elsewhere.
+    pub fn socket(&self) -> Result<TcpStream> {
+        self.stream.try_clone().map_err(|e| lost(&self.host, &e))
+    }
+
     /// Writes bytes that [`request`](crate::client::frame::request) made; blocks while the server does not
     /// read.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -8,16 +8,17 @@
 //! - [`exec`]: a remote command with its streams, signals and status; its
 //!   parts are [`outbox`], [`escape`] and [`terminal`].
 //! - [`files`]: uploads and downloads, of trees too.
+//! - [`chat`]: a conversation that outlives its connections.
 //! - [`progress`]: bars, notes and the summary of transfers.
 //! - [`interrupt`]: signals that end a transfer.
 //! - [`stdio`]: standard input and output without a buffer.
 //! - [`signals`]: signals by name and number.
-//! - [`text`]: what a server says, made fit for a terminal.
 //! - [`error`]: what can go wrong, and the exit statuses.
 //!
 //! The library uses `std::net` and, where both directions must go on at the
 //! same time, threads. It knows the wire layer and nothing of the server.
 
+pub mod chat;
 pub mod config;
 pub mod connection;
 pub mod error;
@@ -32,8 +33,8 @@ pub mod progress;
 pub mod signals;
 pub mod stdio;
 pub mod terminal;
-pub mod text;
 
+pub use crate::text;
 pub use config::{Config, Flags, Host};
 pub use connection::Connection;
 pub use error::{ClientError, Result, ServerError};

@@ -26,7 +26,7 @@ pub const TOKEN: &str = "0123456789abcdef";
 
 /// A configuration with every service.
 pub fn config(token: Option<&str>) -> SessionConfig {
-    SessionConfig { token: token.map(str::to_owned), services: Services::ALL, idle_timeout: None }
+    SessionConfig { token: token.map(str::to_owned), services: Services::ALL, idle_timeout: None, message_rate: 0 }
 }
 
 /// One connection.

@@ -52,6 +52,28 @@ pub(crate) enum Verb {
     /// Measure round trips
     #[command(after_help = "Example: reactorctl ping -c 3")]
     Ping(Ping),
+    /// Talk: a line editor at a terminal, plain lines on a pipe
+    #[command(after_help = "\
+At a terminal, /help lists the commands, Tab completes them and nicks, and what is typed stays while messages
+arrive above it. A lost connection is opened again by itself; what was missed is caught up, and what was typed
+meanwhile is sent then.
+
+On a pipe, each line of standard input is said, or is a command, and each line of standard output is a message;
+// at a line's beginning stands for one / that is said. The end of input leaves once everything was answered;
+the exit status is 1 where something was refused.
+
+Examples:
+  reactorctl --nick alice chat
+  echo 'the build is done' | reactorctl chat builds
+  tail -f /dev/null | reactorctl --json chat builds")]
+    Chat {
+        /// The room to begin in
+        #[arg(default_value = "lobby")]
+        room: String,
+        /// Messages to show on entering; 50 at a terminal, none on a pipe
+        #[arg(long, value_name = "N")]
+        history: Option<u64>,
+    },
     /// Run a command there
     #[command(after_help = "Standard input goes to the command, both outputs come back unchanged, INT and TERM are \
 passed on (twice within a second ends reactorctl itself), and its exit status becomes ours.\n\n\

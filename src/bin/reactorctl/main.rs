@@ -4,6 +4,7 @@
 //! what is printed, and one module for each family of commands.
 
 mod args;
+mod chat;
 mod command;
 mod output;
 mod paths;
@@ -47,6 +48,7 @@ fn run(args: Args) -> Result<u8> {
         Verb::Stats => questions::stats(&mut connect()?, &mut out)?,
         Verb::Jobs => questions::jobs(&mut connect()?, &mut out)?,
         Verb::Kill { job, signal } => questions::kill(&mut connect()?, job, signal.as_deref())?,
+        Verb::Chat { room, history } => return chat::chat(config, &out, room, history),
         Verb::Exec(exec) => return command::exec(connect()?, &out, exec),
         Verb::Shell => return command::shell(connect()?, &out),
         Verb::Ls { path, long } => paths::ls(&mut connect()?, &mut out, &path, long)?,

@@ -73,13 +73,13 @@ impl Link {
 
 /// The wait before try number `tries` (from 0): half of it is fixed, half is
 /// by chance, so that many clients of one server do not return together.
-fn wait(tries: u32, jitter: f64) -> Duration {
+pub(crate) fn wait(tries: u32, jitter: f64) -> Duration {
     let full = FIRST_WAIT.saturating_mul(1 << tries.min(16)).min(LONGEST_WAIT);
     full.mul_f64(0.5 + jitter / 2.0)
 }
 
 /// By chance, from 0 to below 1.
-fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     let mut bytes = [0; 4];
     match rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()) {
         Ok(_) => f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
