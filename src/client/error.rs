@@ -76,6 +76,8 @@ pub enum ClientError {
         /// The server's words.
         error: ServerError,
     },
+    /// An answer under load was not the right one.
+    Wrong(String),
     /// Something on this machine failed.
     Local(String),
     /// A signal asked this client to end.
@@ -103,7 +105,7 @@ impl ClientError {
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) => EXIT_USAGE,
-            Self::Refused { .. } | Self::Local(_) => EXIT_REFUSED,
+            Self::Refused { .. } | Self::Wrong(_) | Self::Local(_) => EXIT_REFUSED,
             Self::Interrupted(signal) => EXIT_SIGNAL.saturating_add(u8::try_from(*signal).unwrap_or(0)),
             Self::BrokenPipe => 0,
             _ => EXIT_CONNECTION,
@@ -160,6 +162,7 @@ impl fmt::Display for ClientError {
                 let rest = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
                 write!(f, "{what}: {rest}")
             }
+            Self::Wrong(text) => write!(f, "wrong answer: {}", text::visible(text)),
             Self::Interrupted(signal) => write!(f, "ended by signal {signal}"),
             Self::BrokenPipe => f.write_str("broken pipe"),
         }

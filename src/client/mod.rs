@@ -13,11 +13,14 @@
 //! - [`interrupt`]: signals that end a transfer.
 //! - [`stdio`]: standard input and output without a buffer.
 //! - [`signals`]: signals by name and number.
+//! - [`bench`]: a load generator.
 //! - [`error`]: what can go wrong, and the exit statuses.
 //!
 //! The library uses `std::net` and, where both directions must go on at the
-//! same time, threads. It knows the wire layer and nothing of the server.
+//! same time, threads; only the load generator has a poll. It knows the wire
+//! layer and nothing of the server.
 
+pub mod bench;
 pub mod chat;
 pub mod config;
 pub mod connection;

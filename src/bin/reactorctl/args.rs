@@ -1,5 +1,6 @@
 //! The command line, as clap reads it, and its help texts.
 
+use crate::bench::Bench;
 use clap::{Parser, Subcommand};
 use reactord::client::Flags;
 use std::path::PathBuf;
@@ -187,6 +188,12 @@ Examples:
         #[arg(allow_hyphen_values = true)]
         signal: Option<String>,
     },
+    /// Put a server of yours under load and check every answer
+    #[command(after_help = "Every byte that comes back is checked; a wrong answer is exit status 1. Latencies are in \
+microseconds;\nwhere a rate is given they count from when a request was meant to be sent, so that a server that \
+stalls is charged\nfor those that waited behind the stall.\n\nExamples:\n  reactorctl bench echo --connections 50 \
+--pipeline 16\n  reactorctl bench fanout --subscribers 1000 --rate 100\n  reactorctl --json bench get --size 256")]
+    Bench(Bench),
 }
 
 #[derive(Debug, clap::Args)]

@@ -4,6 +4,7 @@
 //! what is printed, and one module for each family of commands.
 
 mod args;
+mod bench;
 mod chat;
 mod command;
 mod output;
@@ -57,6 +58,7 @@ fn run(args: Args) -> Result<u8> {
         Verb::Rm { paths } => return paths::rm(&mut connect()?, &paths),
         Verb::Mkdir { paths, parents } => return paths::mkdir(&mut connect()?, &paths, parents),
         Verb::Mv { from, to, replace } => paths::mv(&mut connect()?, &from, &to, replace)?,
+        Verb::Bench(bench) => bench::bench(&config, &mut out, &bench)?,
         Verb::Put(put) => return transfers::put(config, &out, put),
         Verb::Get(get) => return transfers::get(config, &out, get),
     }
