@@ -3,6 +3,7 @@
 //!
 //! How it gets on with the real server is told elsewhere.
 
+mod bench;
 mod commands;
 mod fake;
 mod files;
