@@ -2,8 +2,9 @@
 
 PREFIX ?= /usr/local
 PORT ?= 8899
+CLIENTS ?= 15000
 
-.PHONY: help build run test lint bench load fuzz install clean
+.PHONY: help build run test lint bench load bench-report fuzz install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -24,6 +25,12 @@ lint: ## Formatting, clippy and the documentation's links
 
 bench: ## The Criterion benchmarks
 	cargo bench --locked
+
+load: ## Load tests: CLIENTS (15000) clients at once
+	REACTORD_LOAD_CLIENTS=$(CLIENTS) cargo test --release --locked --test load -- --nocapture
+
+bench-report: build ## Measure against other servers and write docs/BENCHMARKS.md
+	cargo run --release --locked --example bench_report
 
 install: build ## Both programs into PREFIX/bin (/usr/local)
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin target/release/reactord target/release/reactorctl

@@ -66,6 +66,11 @@ impl Options {
     }
 
     pub fn start(self) -> Server {
+        self.try_start().unwrap_or_else(|log| panic!("the server did not start: {log}"))
+    }
+
+    /// A server, or what it said where it did not start.
+    pub fn try_start(self) -> Result<Server, String> {
         let home = self.home.unwrap_or_else(|| tempfile::tempdir().unwrap());
         let mut words = self.wrapper;
         words.push(env!("CARGO_BIN_EXE_reactord").to_owned());
@@ -89,12 +94,14 @@ impl Options {
                 break;
             }
         }
-        let log = || std::fs::read_to_string(home.path().join("log")).unwrap_or_default();
-        let first = announced.first().unwrap_or_else(|| panic!("the server did not start: {}", log()));
+        let Some(first) = announced.first() else {
+            child.wait().unwrap();
+            return Err(std::fs::read_to_string(home.path().join("log")).unwrap_or_default());
+        };
         let address = first.strip_prefix("reactord listening on ").unwrap().parse().unwrap();
         let token_file = home.path().join(".local/state/reactord/token");
         let token = std::fs::read_to_string(token_file).unwrap_or_default().trim().to_owned();
-        Server { home, address, token, announced, child }
+        Ok(Server { home, address, token, announced, child })
     }
 }
 

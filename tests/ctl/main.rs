@@ -3,6 +3,7 @@
 //!
 //! `real` and `real_files` are about the two programs together.
 
+mod bench;
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;

@@ -32,7 +32,7 @@ struct Visit {
 
 /// Lets connections come and go. A latency is from the attempt to connect to
 /// the answer.
-pub fn run(peer: &mut impl Peer, work: &Churn, progress: &mut Progress) -> Result<Figures> {
+pub fn run(peer: &mut (impl Peer + ?Sized), work: &Churn, progress: &mut Progress) -> Result<Figures> {
     let payloads = Payloads::new(work.size);
     let mut poll = poll()?;
     let mut events = Events::with_capacity(1_024);
@@ -84,7 +84,7 @@ pub fn run(peer: &mut impl Peer, work: &Churn, progress: &mut Progress) -> Resul
     Ok(Figures::new(done, done * work.size as u64, last - began, &latencies))
 }
 
-fn begin(peer: &mut impl Peer, poll: &Poll, n: usize, id: u64, payloads: &Payloads) -> Result<Visit> {
+fn begin(peer: &mut (impl Peer + ?Sized), poll: &Poll, n: usize, id: u64, payloads: &Payloads) -> Result<Visit> {
     let began = Instant::now();
     let mut line = Line::connect(peer.address())?;
     line.register(poll, n)?;

@@ -46,13 +46,13 @@ pub struct Lines {
 }
 
 /// Connects, asks and ends the connections.
-pub fn run(peer: &mut impl Peer, work: &Echo, progress: &mut Progress) -> Result<Figures> {
+pub fn run(peer: &mut (impl Peer + ?Sized), work: &Echo, progress: &mut Progress) -> Result<Figures> {
     Lines::open(peer, work.connections, progress)?.run(peer, work, progress)
 }
 
 impl Lines {
     /// Opens so many connections, one after the other.
-    pub fn open(peer: &mut impl Peer, connections: usize, progress: &mut Progress) -> Result<Lines> {
+    pub fn open(peer: &mut (impl Peer + ?Sized), connections: usize, progress: &mut Progress) -> Result<Lines> {
         let poll = poll()?;
         let mut lines = Vec::with_capacity(connections);
         for n in 0..connections {
@@ -78,7 +78,7 @@ impl Lines {
     ///
     /// # Errors
     /// `Wrong` where an answer is not the right one or does not come.
-    pub fn run(&mut self, peer: &mut impl Peer, work: &Echo, progress: &mut Progress) -> Result<Figures> {
+    pub fn run(&mut self, peer: &mut (impl Peer + ?Sized), work: &Echo, progress: &mut Progress) -> Result<Figures> {
         let payloads = Payloads::new(work.size);
         let mut latencies = Latencies::default();
         let (mut asked, mut done) = (0, 0);
@@ -154,7 +154,7 @@ impl Lines {
 }
 
 impl Asking {
-    fn ask(&mut self, peer: &mut impl Peer, n: usize, payloads: &Payloads, meant: Instant) {
+    fn ask(&mut self, peer: &mut (impl Peer + ?Sized), n: usize, payloads: &Payloads, meant: Instant) {
         peer.echo(n, self.next, payloads.of(n, self.next), &mut self.line.out);
         self.next += 1;
         self.meant.push_back(meant);
@@ -196,7 +196,7 @@ impl Paced {
 
     fn ask(
         &mut self,
-        peer: &mut impl Peer,
+        peer: &mut (impl Peer + ?Sized),
         lines: &mut [Asking],
         pipeline: usize,
         payloads: &Payloads,

@@ -64,7 +64,13 @@ struct Flight {
 impl Flight {
     /// Reads what a subscriber got, of which message `next` is next; returns
     /// how many bytes were taken.
-    fn take(&mut self, peer: &mut impl Publishing, next: &mut u64, input: &[u8], now: Instant) -> Result<usize> {
+    fn take(
+        &mut self,
+        peer: &mut (impl Publishing + ?Sized),
+        next: &mut u64,
+        input: &[u8],
+        now: Instant,
+    ) -> Result<usize> {
         let mut at = 0;
         loop {
             let rest = &input[at..];
@@ -119,7 +125,7 @@ impl Flight {
 ///
 /// # Errors
 /// `Wrong` where a message is missing, out of order or not what was sent.
-pub fn run(peer: &mut impl Publishing, work: &Fanout, progress: &mut Progress) -> Result<Figures> {
+pub fn run(peer: &mut (impl Publishing + ?Sized), work: &Fanout, progress: &mut Progress) -> Result<Figures> {
     let mut poll = poll()?;
     let mut subscribers = Vec::with_capacity(work.subscribers);
     let mut asleep = Vec::with_capacity(work.stalled);
@@ -198,7 +204,7 @@ pub fn run(peer: &mut impl Publishing, work: &Fanout, progress: &mut Progress) -
 }
 
 /// A connection that has greeted and then said and been answered one thing more.
-fn greeted<P: Publishing>(
+fn greeted<P: Publishing + ?Sized>(
     peer: &mut P,
     n: usize,
     say: impl FnOnce(&mut P, &mut Vec<u8>),

@@ -40,7 +40,7 @@ pub struct Idleness {
 }
 
 /// Connects, makes one request on each connection, waits, and makes another.
-pub fn run(peer: &mut impl Peer, work: &Idle, progress: &mut Progress) -> Result<Idleness> {
+pub fn run(peer: &mut (impl Peer + ?Sized), work: &Idle, progress: &mut Progress) -> Result<Idleness> {
     let memory = || work.pid.map(resident).transpose();
     let before = memory()?;
     let began = Instant::now();

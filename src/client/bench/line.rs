@@ -64,7 +64,7 @@ impl Line {
     }
 
     /// A greeted connection.
-    pub fn greeted(peer: &mut impl Peer, line: usize) -> Result<Line> {
+    pub fn greeted(peer: &mut (impl Peer + ?Sized), line: usize) -> Result<Line> {
         let mut hello = Vec::new();
         peer.greet(line, &mut hello);
         Line::open(peer.address(), &hello, |input| peer.greeted(line, input))
