@@ -16,7 +16,7 @@ fn session_echo(c: &mut Criterion) {
     group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500)).sample_size(30);
     for (pipeline, size) in [(1, 0), (1, 64), (16, 64), (256, 64), (16, 1_024), (1, 65_536)] {
         let now = Now { instant: Instant::now(), unix_ms: 0 };
-        let config = SessionConfig { token: None, services: Services::ALL, idle_timeout: None };
+        let config = SessionConfig { token: None, services: Services::ALL, idle_timeout: None, message_rate: 0 };
         let mut session = Session::new(Arc::new(config), now);
         let mut out = Outbox::default();
         let input: Vec<u8> = (0..pipeline)

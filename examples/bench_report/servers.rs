@@ -6,7 +6,7 @@ use crate::process::{Process, find, free_address};
 use crate::{Result, web};
 use reactord::client::bench::{Peer, Publishing, Reactord};
 use reactord::client::config::{Host, Token};
-use reactord::client::connection::{Nothing, json_body};
+use reactord::client::frame::{Nothing, json_body};
 use reactord::client::{Config, Connection};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
