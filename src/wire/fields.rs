@@ -45,12 +45,12 @@ impl<'de> Deserialize<'de> for Text<'de> {
 pub(super) enum Once<'a> {
     #[default]
     Absent,
-    Given(&'a str),
+    Given(&'a [u8]),
     Repeated,
 }
 
 impl<'a> Once<'a> {
-    fn put(&mut self, value: &'a str) {
+    fn put(&mut self, value: &'a [u8]) {
         *self = match self {
             Once::Absent => Once::Given(value),
             _ => Once::Repeated,
@@ -63,9 +63,9 @@ impl<'a> Once<'a> {
         match self {
             Once::Absent => Ok(None),
             Once::Repeated => Err("stands more than once".into()),
-            Once::Given(raw) => match serde_json::from_str(raw) {
+            Once::Given(raw) => match serde_json::from_slice(raw) {
                 Ok(value) => Ok(Some(value)),
-                Err(_) => Err(format!("is {}", excerpt(raw))),
+                Err(_) => Err(format!("is {}", excerpt(&String::from_utf8_lossy(raw)))),
             },
         }
     }
@@ -73,8 +73,8 @@ impl<'a> Once<'a> {
     /// The field as a whole number; see [`Once::read`].
     pub(super) fn read_integer(self) -> Result<Option<u64>, String> {
         match self {
-            Once::Given(raw) if raw.len() <= PLAIN_DIGITS && raw.bytes().all(|b| b.is_ascii_digit()) => {
-                Ok(Some(raw.bytes().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))))
+            Once::Given(raw) if raw.len() <= PLAIN_DIGITS && raw.iter().all(u8::is_ascii_digit) => {
+                Ok(Some(raw.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))))
             }
             other => other.read(),
         }
@@ -83,8 +83,9 @@ impl<'a> Once<'a> {
     /// The field as a string; see [`Once::read`].
     pub(super) fn read_text(self) -> Result<Option<Cow<'a, str>>, String> {
         if let Once::Given(raw) = self
-            && let Some(text) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))
-            && !text.bytes().any(|b| b == b'\\')
+            && let Some(text) = raw.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""))
+            && !text.contains(&b'\\')
+            && let Ok(text) = std::str::from_utf8(text)
         {
             return Ok(Some(Cow::Borrowed(text)));
         }
@@ -119,7 +120,7 @@ pub(super) struct Fields<'a> {
     pub(super) cmd: Once<'a>,
     pub(super) id: Once<'a>,
     pub(super) size: Once<'a>,
-    pub(super) rest: SmallVec<[(Cow<'a, str>, &'a str); 6]>,
+    pub(super) rest: SmallVec<[(Cow<'a, [u8]>, &'a [u8]); 6]>,
 }
 
 impl<'de> Deserialize<'de> for Fields<'de> {
@@ -134,7 +135,11 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                 let mut fields = Fields::default();
                 while let Some(Text(key)) = map.next_key()? {
                     let value: &RawValue = map.next_value()?;
-                    fields.put(key, value.get());
+                    let key = match key {
+                        Cow::Borrowed(key) => Cow::Borrowed(key.as_bytes()),
+                        Cow::Owned(key) => Cow::Owned(key.into_bytes()),
+                    };
+                    fields.put(key, value.get().as_bytes());
                 }
                 Ok(fields)
             }
@@ -144,29 +149,30 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads a header.
-    pub(super) fn read(text: &'a str) -> Result<Self, serde_json::Error> {
-        match Self::scan_plain(text) {
-            Some(fields) => Ok(fields),
-            None => serde_json::from_str(text),
+    /// Reads a header into fields that are empty: they are not small, and
+    /// handing them back by value would move them with each request. The error
+    /// is a sentence.
+    pub(super) fn read(&mut self, header: &'a [u8]) -> Result<(), String> {
+        if self.scan_plain(header).is_none() {
+            let text = std::str::from_utf8(header).map_err(|e| e.to_string())?;
+            *self = serde_json::from_str(text).map_err(|e| reason(&e))?;
         }
+        Ok(())
     }
 
-    fn put(&mut self, key: Cow<'a, str>, value: &'a str) {
+    fn put(&mut self, key: Cow<'a, [u8]>, value: &'a [u8]) {
         match &*key {
-            "cmd" => self.cmd.put(value),
-            "id" => self.id.put(value),
-            "size" => self.size.put(value),
+            b"cmd" => self.cmd.put(value),
+            b"id" => self.id.put(value),
+            b"size" => self.size.put(value),
             _ => self.rest.push((key, value)),
         }
     }
 
-    /// Reads an object without white space whose keys and values hold no
-    /// escapes and whose values are strings and whole numbers. `None` for
-    /// anything else.
-    fn scan_plain(text: &'a str) -> Option<Self> {
-        let bytes = text.as_bytes();
-        let mut fields = Fields::default();
+    /// Reads an object of ASCII without white space whose keys and values hold
+    /// no escapes and whose values are strings and whole numbers. `None` for
+    /// anything else, with whatever fields came before that.
+    fn scan_plain(&mut self, bytes: &'a [u8]) -> Option<()> {
         if bytes.first() != Some(&b'{') {
             return None;
         }
@@ -182,10 +188,10 @@ impl<'a> Fields<'a> {
                 b'0'..=b'9' => plain_number(bytes, value)?,
                 _ => return None,
             };
-            fields.put(Cow::Borrowed(&text[at + 1..key_end - 1]), &text[value..value_end]);
+            self.put(Cow::Borrowed(&bytes[at + 1..key_end - 1]), &bytes[value..value_end]);
             match bytes.get(value_end)? {
                 b',' => at = value_end + 1,
-                b'}' if value_end + 1 == bytes.len() => return Some(fields),
+                b'}' if value_end + 1 == bytes.len() => return Some(()),
                 _ => return None,
             }
         }
@@ -202,7 +208,7 @@ fn plain_string(bytes: &[u8], at: usize) -> Option<usize> {
     if bytes.get(at) != Some(&b'"') {
         return None;
     }
-    let length = bytes[at + 1..].iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f))?;
+    let length = bytes[at + 1..].iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f | 0x80..))?;
     let quote = at + 1 + length;
     (bytes[quote] == b'"').then_some(quote + 1)
 }
@@ -215,8 +221,8 @@ fn plain_number(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 struct FieldsDeserializer<'de> {
-    rest: std::slice::Iter<'de, (Cow<'de, str>, &'de str)>,
-    pending: Option<(&'de str, &'de str)>,
+    rest: std::slice::Iter<'de, (Cow<'de, [u8]>, &'de [u8])>,
+    pending: Option<(&'de [u8], &'de [u8])>,
 }
 
 impl<'de> Deserializer<'de> for FieldsDeserializer<'de> {
@@ -236,16 +242,16 @@ impl<'de> MapAccess<'de> for FieldsDeserializer<'de> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Self::Error> {
         let Some((key, value)) = self.rest.next() else { return Ok(None) };
         self.pending = Some((key, value));
-        seed.deserialize(de::value::BorrowedStrDeserializer::new(key)).map(Some)
+        seed.deserialize(de::value::BorrowedBytesDeserializer::new(key)).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Self::Error> {
         let (key, raw) = self.pending.take().expect("a value follows its key");
-        seed.deserialize(&mut serde_json::Deserializer::from_str(raw)).map_err(|e| {
+        seed.deserialize(&mut serde_json::Deserializer::from_slice(raw)).map_err(|e| {
             // serde_json adds a position inside the one value, which says nothing here.
             let why = e.to_string();
             let why = why.rsplit_once(" at line ").map_or(&*why, |(why, _)| why);
-            serde_json::Error::custom(format!("field `{}`: {}", excerpt(key), cut(why, 100)))
+            serde_json::Error::custom(format!("field `{}`: {}", excerpt(&String::from_utf8_lossy(key)), cut(why, 100)))
         })
     }
 }
@@ -356,7 +362,8 @@ mod tests {
         #[test]
         fn the_scan_agrees_with_serde_json(text in nearly_plain()) {
             let slow = serde_json::from_str::<Fields<'_>>(&text).ok();
-            if let Some(fast) = Fields::scan_plain(&text) {
+            let mut fast = Fields::default();
+            if fast.scan_plain(text.as_bytes()).is_some() {
                 prop_assert_eq!(Some(&fast), slow.as_ref());
                 prop_assert_eq!(fast.id.read_integer(), fast.id.read::<u64>());
                 prop_assert_eq!(fast.cmd.read_text(), fast.cmd.read::<Text<'_>>().map(|t| t.map(|Text(t)| t)));
@@ -371,7 +378,7 @@ mod tests {
             r#"{"cmd":"say","room":"lobby","size":64}"#,
             r#"{"cmd":"data","id":9007199254740991,"size":262144}"#,
         ] {
-            assert!(Fields::scan_plain(text).is_some(), "{text}");
+            assert!(Fields::default().scan_plain(text.as_bytes()).is_some(), "{text}");
         }
     }
 }

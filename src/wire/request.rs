@@ -345,8 +345,8 @@ impl RequestHeader {
     /// Reads a header. An error is fatal to the connection, because then
     /// nobody knows where the frame ends.
     pub fn parse(header: &[u8], limits: Limits) -> Result<Self, FrameError> {
-        let text = std::str::from_utf8(header).map_err(|e| FrameError::Header(e.to_string()))?;
-        let fields = Fields::read(text).map_err(|e| FrameError::Header(reason(&e)))?;
+        let mut fields = Fields::default();
+        fields.read(header).map_err(FrameError::Header)?;
         let size = match fields.size.read_integer() {
             Ok(None) => 0,
             Ok(Some(size)) if size <= limits.body as u64 => size as usize,
