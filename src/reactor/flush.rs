@@ -61,7 +61,12 @@ pub fn flush(socket: &impl AsFd, queue: &mut SendQueue, files: &impl Files) -> i
             // A header is not worth a packet of its own where a file follows.
             let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
             let wanted: usize = slices[..n].iter().map(|slice| slice.len()).sum();
-            let sent = rustix::net::sendmsg(socket, &slices[..n], &mut SendAncillaryBuffer::default(), flags);
+            // Most turns have one stretch, which needs no vector: the kernel then
+            // copies neither that nor a message header.
+            let sent = match &slices[..n] {
+                [one] => rustix::net::send(socket, one, flags),
+                several => rustix::net::sendmsg(socket, several, &mut SendAncillaryBuffer::default(), flags),
+            };
             if let Ok(sent) = sent
                 && sent < wanted
             {
