@@ -179,12 +179,11 @@ impl Peer for Nats {
     }
 
     fn echoed(&mut self, n: usize, _: u64, payload: Payload<'_>, input: &[u8]) -> Taken {
-        let at = pings(input);
-        if at == input.len() {
-            return Ok(None);
-        }
-        let taken = framed(&input[at..], format!("MSG me{n} 1 {}\r\n", payload.len()).as_bytes(), payload)?;
-        Ok(taken.map(|taken| at + taken))
+        framed(input, format!("MSG me{n} 1 {}\r\n", payload.len()).as_bytes(), payload)
+    }
+
+    fn unasked(&mut self, input: &[u8]) -> usize {
+        pings(input)
     }
 }
 

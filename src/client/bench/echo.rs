@@ -120,7 +120,11 @@ impl Lines {
                     line.receive(&mut self.buffer, |input| {
                         now = Instant::now();
                         let mut at = 0;
-                        while at < input.len() {
+                        loop {
+                            at += peer.unasked(&input[at..]);
+                            if at == input.len() {
+                                break;
+                            }
                             let Some(&begun) = meant.front() else {
                                 return Err(wrong(format_args!(
                                     "connection {n} got an answer that it did not ask for"

@@ -29,6 +29,12 @@ pub trait Peer {
 
     /// Reads the answer to that, which comes in the requests' order.
     fn echoed(&mut self, line: usize, id: u64, payload: Payload<'_>, input: &[u8]) -> Taken;
+
+    /// Bytes at the front that are whole and answer nothing: what a server
+    /// says by itself.
+    fn unasked(&mut self, _input: &[u8]) -> usize {
+        0
+    }
 }
 
 /// What a subscriber gets.
