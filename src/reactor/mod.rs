@@ -252,7 +252,12 @@ impl Reactor {
         self.counters.turns += 1;
         for event in events {
             match Source::from_token(event.token()) {
-                Some(Source::Listener(index)) => self.listeners[index].ready = true,
+                Some(Source::Listener(index)) => {
+                    // They are gone where the stop stands before in these events.
+                    if let Some(listening) = self.listeners.get_mut(index) {
+                        listening.ready = true;
+                    }
+                }
                 Some(Source::Connection(id)) => {
                     if let Some(conn) = self.conns.get_mut(id) {
                         conn.latch(event);
