@@ -66,6 +66,8 @@ pub struct Conn {
     pub in_ready: bool,
     /// Whether the connection stands in the list of that name.
     pub in_dirty: bool,
+    /// Whether the connection stands in the list of that name.
+    pub in_postponed: bool,
     /// Set while the disk brings in what the queue's front file needs next.
     pub warming: bool,
     /// What the timers have an entry for.
@@ -94,6 +96,7 @@ impl Conn {
             read_closed: false,
             in_ready: false,
             in_dirty: false,
+            in_postponed: false,
             warming: false,
             armed: None,
             is_stranger: !session.is_authenticated(),
