@@ -290,6 +290,30 @@ fn groups_end_with_their_connection() {
 }
 
 #[test]
+fn a_connection_that_fails_unread_ends_its_command() {
+    let server = Server::start();
+    for pause in ["half-closed", "command does not read"] {
+        let mut client = server.client("a");
+        let (pid, _) = start(&mut client, json!({"cmd": "exec", "id": 1, "argv": ["sleep", "99"], "hangup": "finish"}));
+        if pause == "half-closed" {
+            client.finish();
+        } else {
+            (0..2).for_each(|_| client.send(json!({"cmd": "input", "id": 1}), &[7; 1 << 20]));
+        }
+        wait_for("the server to rest", || {
+            let before = server.cpu_time();
+            std::thread::sleep(Duration::from_millis(100));
+            (server.cpu_time() == before).then_some(())
+        });
+        let began = Instant::now();
+        // With this closing resets the connection.
+        socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        assert!(time_to_end(pid, began) < Duration::from_secs(5), "{pause}");
+    }
+}
+
+#[test]
 fn a_thousand_refused_commands_at_once_hold_up_nobody_else() {
     let server = Server::start();
     let (mut busy, mut other) = (server.client("busy"), server.client("other"));

@@ -264,7 +264,7 @@ impl Reactor {
                 Some(Source::Connection(id)) => {
                     if let Some(conn) = self.conns.get_mut(id) {
                         conn.latch(event);
-                        let wakes = conn.can_write() || conn.is_ending();
+                        let wakes = conn.can_write() || conn.is_ending() || event.is_error();
                         self.conns.note_ready(id);
                         if wakes {
                             self.conns.note_dirty(id);
@@ -447,6 +447,10 @@ impl Reactor {
             }
             let now = self.now.instant;
             let Some(conn) = self.conns.get_mut(id) else { continue };
+            if let Some(e) = conn.unread_error() {
+                self.remove(id, &e.to_string());
+                continue;
+            }
             if conn.advance_end(now) {
                 self.remove(id, "it ended");
                 continue;
