@@ -290,6 +290,55 @@ fn groups_end_with_their_connection() {
 }
 
 #[test]
+fn a_connection_that_fails_unread_ends_its_command() {
+    let server = Server::start();
+    for pause in ["half-closed", "command does not read"] {
+        let mut client = server.client("a");
+        let (pid, _) = start(&mut client, json!({"cmd": "exec", "id": 1, "argv": ["sleep", "99"], "hangup": "finish"}));
+        if pause == "half-closed" {
+            client.finish();
+        } else {
+            (0..2).for_each(|_| client.send(json!({"cmd": "input", "id": 1}), &[7; 1 << 20]));
+        }
+        wait_for("the server to rest", || {
+            let before = server.cpu_time();
+            std::thread::sleep(Duration::from_millis(100));
+            (server.cpu_time() == before).then_some(())
+        });
+        let began = Instant::now();
+        // With this closing resets the connection.
+        socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        assert!(time_to_end(pid, began) < Duration::from_secs(5), "{pause}");
+    }
+}
+
+#[test]
+fn a_thousand_refused_commands_at_once_hold_up_nobody_else() {
+    let server = Server::start();
+    let (mut busy, mut other) = (server.client("busy"), server.client("other"));
+    let count = 900;
+    let batch: Vec<u8> = (0..count)
+        .flat_map(|id| common::frame(json!({"cmd": "exec", "id": id, "argv": ["true"], "cwd": "/no/such"}), b""))
+        .collect();
+    let answered = std::thread::spawn(move || {
+        busy.send_raw(&batch);
+        for id in 0..count {
+            let (header, _) = busy.receive();
+            assert_eq!((&header["id"], &header["error"]), (&json!(id), &json!("not_directory")));
+        }
+    });
+    let (began, mut longest) = (Instant::now(), Duration::ZERO);
+    while !answered.is_finished() {
+        let asked = Instant::now();
+        other.ping();
+        longest = longest.max(asked.elapsed());
+    }
+    answered.join().unwrap();
+    assert!(longest * 4 < began.elapsed(), "a ping took {longest:?} of {:?}", began.elapsed());
+}
+
+#[test]
 fn groups_end_when_the_server_stops() {
     let server = Server::start();
     let mut client = server.client("a");

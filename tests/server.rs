@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Options, Server, has_program, skip, wait_for};
+use common::{Options, Server, frame, has_program, skip, wait_for};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
@@ -262,4 +262,17 @@ fn a_silent_connection_is_ended_where_the_server_says_so() {
     idle.expect_fatal("timeout");
     let (_, (_, output)) = busy.receive_until(|header| header["event"] == "stdout");
     assert_eq!(output, b"done\n");
+}
+
+#[test]
+fn a_newcomer_in_the_moment_of_the_stop_does_no_harm() {
+    let mut server = Server::start();
+    // Long turns, so that both come while the server is busy with one.
+    let batch: Vec<u8> =
+        (0..900).flat_map(|id| frame(json!({"cmd": "exec", "id": id, "argv": ["true"], "cwd": "/n"}), b"")).collect();
+    let mut clients: Vec<_> = (0..40).map(|i| server.client(&format!("busy-{i}"))).collect();
+    clients.iter_mut().for_each(|client| client.send_raw(&batch));
+    server.signal("TERM");
+    let _newcomer = std::net::TcpStream::connect(server.address);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
 }

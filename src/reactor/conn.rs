@@ -62,10 +62,14 @@ pub struct Conn {
     writable: bool,
     /// The end of input was announced: read on to it even after a short read.
     read_closed: bool,
+    /// An error was announced, which no further event repeats.
+    errored: bool,
     /// Whether the connection stands in the list of that name.
     pub in_ready: bool,
     /// Whether the connection stands in the list of that name.
     pub in_dirty: bool,
+    /// Whether the connection stands in the list of that name.
+    pub in_postponed: bool,
     /// Set while the disk brings in what the queue's front file needs next.
     pub warming: bool,
     /// What the timers have an entry for.
@@ -92,8 +96,10 @@ impl Conn {
             readable: true,
             writable: true,
             read_closed: false,
+            errored: false,
             in_ready: false,
             in_dirty: false,
+            in_postponed: false,
             warming: false,
             armed: None,
             is_stranger: !session.is_authenticated(),
@@ -112,10 +118,21 @@ impl Conn {
     /// Latches an event.
     pub fn latch(&mut self, event: &mio::event::Event) {
         // An error or a hang-up alone is for the next read or write to tell.
-        let broken = event.is_error();
-        self.readable |= event.is_readable() || event.is_read_closed() || broken;
-        self.writable |= event.is_writable() || event.is_write_closed() || broken;
-        self.read_closed |= event.is_read_closed() || broken;
+        let errored = event.is_error();
+        self.readable |= event.is_readable() || event.is_read_closed() || errored;
+        self.writable |= event.is_writable() || event.is_write_closed() || errored;
+        self.read_closed |= event.is_read_closed() || errored;
+        self.errored |= errored;
+    }
+
+    /// The error of a connection from which nothing is read now, so that no
+    /// read would tell: a command that says nothing must not outlive it.
+    pub fn unread_error(&mut self) -> Option<io::Error> {
+        if !self.errored || self.can_read() {
+            return None;
+        }
+        self.errored = false;
+        self.socket.take_error().unwrap_or_else(Some)
     }
 
     /// Whether a read is possible and wanted.

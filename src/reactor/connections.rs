@@ -26,6 +26,8 @@ pub struct Connections {
     generation: u64,
     /// Those with latched readiness or kept input, round robin.
     pub ready: VecDeque<ConnId>,
+    /// Those whose effects were not all carried out, round robin.
+    pub postponed: VecDeque<ConnId>,
     /// Those to be flushed, or looked at for their end, in this turn.
     pub dirty: Vec<ConnId>,
     /// Those that more is queued for than is allowed.
@@ -46,6 +48,7 @@ impl Connections {
             slab: Slab::new(),
             generation: 0,
             ready: VecDeque::new(),
+            postponed: VecDeque::new(),
             dirty: Vec::new(),
             slow: Vec::new(),
             timers: Timers::default(),
@@ -116,6 +119,15 @@ impl Connections {
         if !conn.in_ready && conn.can_read() {
             conn.in_ready = true;
             self.ready.push_back(id);
+        }
+    }
+
+    /// Puts a connection on the list of those with effects left to carry out.
+    pub fn postpone(&mut self, id: ConnId) {
+        let Some(conn) = self.get_mut(id) else { return };
+        if !conn.in_postponed {
+            conn.in_postponed = true;
+            self.postponed.push_back(id);
         }
     }
 

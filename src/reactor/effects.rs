@@ -2,13 +2,19 @@
 
 use super::child::ChildSink;
 use super::connections::Connections;
-use super::{Reactor, flush};
+use super::{PHASE_TIME, Reactor, flush};
 use crate::disk::{Completion, Disk};
 use crate::proto::exec::ChildEvent;
 use crate::proto::files::FileHandle;
 use crate::proto::jobs::JobId;
 use crate::proto::{ConnId, Effect, Input, Now};
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+/// How long the effects of one connection are carried out before the others'
+/// turn. Most take microseconds, but to start a command takes a millisecond,
+/// and one read brings a thousand requests for that.
+const EFFECTS_TIME: Duration = Duration::from_millis(2);
 
 impl Reactor {
     /// Tells a session something and carries out what it asks for.
@@ -36,41 +42,72 @@ impl Reactor {
         }
     }
 
-    /// Carries out a session's effects until it has none, then puts the
-    /// connection on the lists it belongs on.
+    /// Carries out a session's effects until it has none or its time is over,
+    /// then puts the connection on the lists it belongs on.
     pub(super) fn settle(&mut self, id: ConnId) {
-        let now = self.now;
-        while let Some(conn) = self.conns.get_mut(id) {
-            let Some(effect) = conn.out.effects.pop_front() else {
-                // An idle connection keeps no buffer.
-                conn.out.effects = Default::default();
+        let mut began = None;
+        while self.carry_out_next(id) {
+            if began.get_or_insert_with(Instant::now).elapsed() > EFFECTS_TIME {
+                self.conns.postpone(id);
                 break;
-            };
-            let peer = conn.peer;
-            let input = match effect {
-                Effect::Room(op) => Input::Room(self.rooms.apply(now, id, op, &mut self.conns)),
-                Effect::Spawn(spawn) => {
-                    let nick = self.rooms.nick(id).map_or("-", |nick| nick);
-                    Input::Spawned(self.children.spawn(now, id, nick, &peer.to_string(), *spawn))
-                }
-                Effect::Job(job, effect) => {
-                    self.children.effect(now, job, effect);
-                    continue;
-                }
-                Effect::Jobs => Input::Jobs(self.children.jobs_json(id)),
-                Effect::Kill(job, signal) => Input::Killed(self.children.kill(job, signal)),
-                Effect::Disk(request) => {
-                    self.disk.submit(id, request);
-                    continue;
-                }
-                Effect::Stats => Input::Stats(self.stats()),
-            };
-            if let Some(conn) = self.conns.get_mut(id) {
-                conn.feed(now, input);
             }
         }
         self.conns.note_ready(id);
         self.conns.note_dirty(id);
+    }
+
+    /// Carries out all of a session's effects.
+    pub(super) fn settle_all(&mut self, id: ConnId) {
+        while self.carry_out_next(id) {}
+    }
+
+    /// Goes on with the effects that were left, each connection in its turn.
+    pub(super) fn run_postponed(&mut self) {
+        let began = Instant::now();
+        for _ in 0..self.conns.postponed.len() {
+            let Some(id) = self.conns.postponed.pop_front() else { return };
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.in_postponed = false;
+                self.settle(id);
+            }
+            if began.elapsed() > PHASE_TIME {
+                return;
+            }
+        }
+    }
+
+    /// Carries out a session's next effect; `false` where it has none.
+    fn carry_out_next(&mut self, id: ConnId) -> bool {
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(id) else { return false };
+        let Some(effect) = conn.out.effects.pop_front() else {
+            // An idle connection keeps no buffer.
+            conn.out.effects = Default::default();
+            return false;
+        };
+        let peer = conn.peer;
+        let input = match effect {
+            Effect::Room(op) => Input::Room(self.rooms.apply(now, id, op, &mut self.conns)),
+            Effect::Spawn(spawn) => {
+                let nick = self.rooms.nick(id).map_or("-", |nick| nick);
+                Input::Spawned(self.children.spawn(now, id, nick, &peer.to_string(), *spawn))
+            }
+            Effect::Job(job, effect) => {
+                self.children.effect(now, job, effect);
+                return true;
+            }
+            Effect::Jobs => Input::Jobs(self.children.jobs_json(id)),
+            Effect::Kill(job, signal) => Input::Killed(self.children.kill(job, signal)),
+            Effect::Disk(request) => {
+                self.disk.submit(id, request);
+                return true;
+            }
+            Effect::Stats => Input::Stats(self.stats()),
+        };
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.feed(now, input);
+        }
+        true
     }
 
     /// Passes on what a disk worker finished.

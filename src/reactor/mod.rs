@@ -1,8 +1,8 @@
 //! The event loop: one thread, one poll, and the phases of a turn.
 //!
 //! ```text
-//! poll -> latch events -> accept -> read and feed -> children -> disk
-//!      -> deadlines -> deliveries -> flush each connection once -> reap
+//! poll -> latch events -> accept -> effects left over -> read and feed -> children
+//!      -> disk -> deadlines -> deliveries -> flush each connection once -> reap
 //! ```
 //!
 //! Events only latch readiness; what is done about it is bounded for each
@@ -56,7 +56,7 @@ const ACCEPT_BUDGET: usize = 256;
 const PHASE_TIME: Duration = Duration::from_millis(10);
 
 /// How many connections are served between looks at the clock.
-const CLOCK_INTERVAL: usize = 32;
+const CLOCK_INTERVAL: usize = 8;
 
 /// How often one connection's queue is refilled and flushed again in a turn.
 const FLUSH_ROUNDS: usize = 4;
@@ -199,6 +199,8 @@ impl Reactor {
             self.latch(&events);
             self.accept();
             phases.end("accept");
+            self.run_postponed();
+            phases.end("postponed");
             self.read();
             phases.end("read");
             self.run_children();
@@ -232,6 +234,7 @@ impl Reactor {
     fn poll_timeout(&self) -> Option<Duration> {
         let waiting = self.listeners.iter().any(|listening| listening.ready);
         if !self.conns.ready.is_empty()
+            || !self.conns.postponed.is_empty()
             || !self.conns.dirty.is_empty()
             || self.children.is_ready()
             || (waiting && self.accepting == Accepting::Yes)
@@ -252,11 +255,16 @@ impl Reactor {
         self.counters.turns += 1;
         for event in events {
             match Source::from_token(event.token()) {
-                Some(Source::Listener(index)) => self.listeners[index].ready = true,
+                Some(Source::Listener(index)) => {
+                    // They are gone where the stop stands before in these events.
+                    if let Some(listening) = self.listeners.get_mut(index) {
+                        listening.ready = true;
+                    }
+                }
                 Some(Source::Connection(id)) => {
                     if let Some(conn) = self.conns.get_mut(id) {
                         conn.latch(event);
-                        let wakes = conn.can_write() || conn.is_ending();
+                        let wakes = conn.can_write() || conn.is_ending() || event.is_error();
                         self.conns.note_ready(id);
                         if wakes {
                             self.conns.note_dirty(id);
@@ -439,6 +447,10 @@ impl Reactor {
             }
             let now = self.now.instant;
             let Some(conn) = self.conns.get_mut(id) else { continue };
+            if let Some(e) = conn.unread_error() {
+                self.remove(id, &e.to_string());
+                continue;
+            }
             if conn.advance_end(now) {
                 self.remove(id, "it ended");
                 continue;
@@ -507,7 +519,7 @@ impl Reactor {
         let Some(conn) = self.conns.get_mut(id) else { return };
         log::debug!("{}: closed: {why}", conn.peer);
         conn.feed(self.now, Input::Gone);
-        self.settle(id);
+        self.settle_all(id);
         self.disk.gone(id);
         if let Some(mut conn) = self.conns.remove(id) {
             if conn.is_stranger {
