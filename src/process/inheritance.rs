@@ -50,8 +50,8 @@ pub fn restore_defaults() -> io::Result<()> {
 /// program runs without giving up `posix_spawn`; programs ask for it later
 /// than this takes.
 pub(super) fn restore_limit(pid: Pid) {
-    let Some(limit) = DESCRIPTORS.get() else { return };
-    match prlimit(Some(pid), Resource::Nofile, limit.clone()) {
+    let Some(&limit) = DESCRIPTORS.get() else { return };
+    match prlimit(Some(pid), Resource::Nofile, limit) {
         // It has ended already, or become another user's.
         Ok(_) | Err(Errno::SRCH | Errno::PERM) => {}
         Err(e) => log::warn!("cannot restore the descriptor limit of process {}: {e}", pid.as_raw_nonzero()),

@@ -9,10 +9,10 @@ use crate::wire::error::Refusal;
 use crate::wire::request::Pty;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -55,13 +55,13 @@ pub fn spawn(environment: &Environment, spec: &Spawn) -> Result<Child, Refusal> 
     let path = spec.env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| OsStr::new(path));
     let own_path = || environment.variables().iter().find(|(name, _)| name == "PATH").map(|(_, path)| &**path);
     let found = program::find(name, path.or_else(own_path).unwrap_or_default(), &cwd)?;
-    let mut started = start(command(environment, spec, &found, name, arguments, &cwd), spec);
+    let mut started = start(command(environment, spec, &found, name, arguments, &cwd), name, spec);
     if started.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error())) {
         // A script without a first line that names its interpreter is the
-        // shell's, as for execvp(3), which runs what gets a terminal.
+        // shell's, as for execvp(3) and for every shell.
         let script: Vec<_> =
             std::iter::once(found.clone().into_os_string()).chain(arguments.iter().map(Into::into)).collect();
-        started = start(command(environment, spec, Path::new(SHELL), SHELL, &script, &cwd), spec);
+        started = start(command(environment, spec, Path::new(SHELL), SHELL, &script, &cwd), SHELL, spec);
     }
     started.map_err(|error| program::explain(&error, name, &found, &cwd))
 }
@@ -87,29 +87,27 @@ fn command(
     command
 }
 
-fn start(mut command: Command, spec: &Spawn) -> io::Result<Child> {
-    let ends = match &spec.pty {
-        Some(pty) => attach_terminal(&mut command, pty)?,
-        None => attach_pipes(&mut command, spec.stdin)?,
+fn start(mut command: Command, name: &str, spec: &Spawn) -> io::Result<Child> {
+    let (pid, ends) = match &spec.pty {
+        Some(pty) => on_terminal(&command, name, pty)?,
+        None => on_pipes(&mut command, spec.stdin)?,
     };
-    let mut child = command.spawn()?;
     // The command's ends are closed with this, or no output would ever end.
     drop(command);
-    let pid = Pid::from_child(&child);
     inheritance::restore_limit(pid);
     let process = Process::new(pid, spec.pty.is_some()).inspect_err(|_| {
         // A command nobody can watch must not run. It is not reaped yet, so
         // the number can mean no other group.
-        let killed = kill_process_group(pid, Signal::KILL).map_err(io::Error::from);
-        if let Err(e) = killed.and_then(|()| child.wait().map(drop)) {
-            log::error!("cannot end process {}: {e}", child.id());
+        let killed = kill_process_group(pid, Signal::KILL);
+        if let Err(e) = killed.and_then(|()| waitpid(Some(pid), WaitOptions::empty()).map(drop)) {
+            log::error!("cannot end process {}: {e}", pid.as_raw_nonzero());
         }
     })?;
     let Ends { stdin, stdout, stderr } = ends;
     Ok(Child { process, stdin, stdout, stderr })
 }
 
-fn attach_pipes(command: &mut Command, stdin: bool) -> io::Result<Ends> {
+fn on_pipes(command: &mut Command, stdin: bool) -> io::Result<(Pid, Ends)> {
     command.process_group(0);
     let stdin = if stdin {
         let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -123,14 +121,13 @@ fn attach_pipes(command: &mut Command, stdin: bool) -> io::Result<Ends> {
     command.stdout(Stdio::from(theirs));
     let (stderr, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
     command.stderr(Stdio::from(theirs));
-    Ok(Ends { stdin, stdout, stderr: Some(stderr) })
+    let child = command.spawn()?;
+    Ok((Pid::from_child(&child), Ends { stdin, stdout, stderr: Some(stderr) }))
 }
 
-fn attach_terminal(command: &mut Command, pty: &Pty) -> io::Result<Ends> {
+fn on_terminal(command: &Command, name: &str, pty: &Pty) -> io::Result<(Pid, Ends)> {
     let (ours, theirs) = terminal::open(pty.rows, pty.cols)?;
-    command.stdin(Stdio::from(theirs.try_clone()?));
-    command.stdout(Stdio::from(theirs.try_clone()?));
-    command.stderr(Stdio::from(theirs));
-    sys::controlling_terminal(command);
-    Ok(Ends { stdin: Some(ours.try_clone()?), stdout: ours, stderr: None })
+    let stdin = ours.try_clone()?;
+    let pid = sys::spawn_on_terminal(command, name.as_ref(), theirs.as_fd())?;
+    Ok((pid, Ends { stdin: Some(stdin), stdout: ours, stderr: None }))
 }

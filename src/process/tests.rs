@@ -70,8 +70,8 @@ fn a_command_gets_no_descriptor_but_three() {
 #[test]
 fn a_command_has_no_signal_blocked_or_ignored() {
     let asked = argv(&["grep", "-E", "^Sig(Blk|Ign|Pnd)", "/proc/self/status"]);
-    // The C library keeps these two real-time signals to itself (nptl(7)) and
-    // nobody can handle them; some environments ignore them for all their children.
+    // The C library's posix_spawn ignores the two real-time signals that it
+    // keeps to itself (nptl(7)).
     let own: u64 = 1 << (32 - 1) | 1 << (33 - 1);
     for spec in [asked.clone(), on_terminal(asked)] {
         let said = output(&spec);

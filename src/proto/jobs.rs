@@ -147,8 +147,11 @@ fn take(left: &mut usize, cost: usize) -> bool {
     fits
 }
 
-fn cut(text: &mut String, at: usize) {
-    text.truncate(text.floor_char_boundary(at));
+fn cut(text: &mut String, mut at: usize) {
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    text.truncate(at);
     text.push('…');
     text.shrink_to_fit();
 }

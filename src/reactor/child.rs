@@ -89,7 +89,7 @@ impl Children {
     }
 
     /// Starts a command for a connection. Blocks until its program runs, or
-    /// cannot: under a millisecond, more where it is forked for a terminal.
+    /// cannot, which takes less than a millisecond on an idle machine.
     pub fn spawn(&mut self, now: Now, conn: ConnId, nick: &str, peer: &str, spec: Spawn) -> Result<Spawned, Refusal> {
         let shown = logged(&spec.program);
         let nick_shown = nick.escape_debug();

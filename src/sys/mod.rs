@@ -2,29 +2,17 @@
 //! else goes through rustix, nix and the standard library.
 #![allow(unsafe_code, reason = "the one place for it; each block says why it is sound")]
 
+mod spawn;
+
+pub(crate) use spawn::on_terminal as spawn_on_terminal;
+
 use nix::libc;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// pidfd_send_signal(2), since Linux 6.9: to the process group that the pidfd's
 /// process leads or led.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
-
-/// Lets the command lead a session of its own whose controlling terminal is
-/// its standard input.
-pub(crate) fn controlling_terminal(command: &mut Command) {
-    let take_terminal = || {
-        rustix::process::setsid()?;
-        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin().as_fd())?;
-        Ok(())
-    };
-    // SAFETY: the closure runs in the forked child, where only async-signal-safe
-    // work is allowed (signal-safety(7)): these are two bare system calls, which
-    // neither allocate nor lock, and an error becomes an errno without a message.
-    unsafe { command.pre_exec(take_terminal) };
-}
 
 /// Signals the process group led by that pidfd's process, also after the leader
 /// was reaped: the descriptor stands for the group itself, so no other group
