@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 PORT ?= 8899
 CLIENTS ?= 15000
 
-.PHONY: help build run test lint bench load bench-report fuzz install clean
+.PHONY: help build run test lint bench load bench-report sim fuzz install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -17,6 +17,9 @@ run: ## The server on PORT (8899)
 
 test: ## Every test
 	cargo test --locked
+
+sim: ## A million simulated runs (SIM_SEEDS)
+	SIM_SEEDS=$${SIM_SEEDS:-1000000} cargo test --locked --release --test sim
 
 lint: ## Formatting, clippy and the documentation's links
 	cargo fmt --check

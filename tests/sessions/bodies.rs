@@ -95,7 +95,8 @@ fn output_comes_in_frames_of_limited_length_and_unchanged() {
         let of: Vec<_> = frames.iter().filter(|frame| frame.kind() == kind).collect();
         assert!(of.iter().all(|frame| frame.body.len() <= 65_536));
         let bytes: Vec<u8> = of.iter().flat_map(|frame| frame.body.clone()).collect();
-        assert!(bytes == (0..length).map(|at| pattern(stream, at)).collect::<Vec<_>>(), "{kind}");
+        assert_eq!(bytes.len(), length);
+        assert!(bytes.chunks(100_000).enumerate().all(|(at, part)| part == pattern(stream, at * 100_000, part.len())));
     }
     assert_eq!(frames.last().unwrap().kind(), "exit");
 }

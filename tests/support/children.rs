@@ -14,6 +14,7 @@ use reactord::proto::exec::{ChildEvent, ExitStatus, JobEffect, Program, Signal, 
 use reactord::proto::jobs::{Job, JobId, Jobs};
 use reactord::wire::error::{ErrorCode, Refusal};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::LazyLock;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
@@ -75,9 +76,19 @@ pub struct Children {
     pub fail_at: Option<u64>,
 }
 
-/// Byte number `at` of what a script writes to an output.
-pub fn pattern(stream: Stream, at: usize) -> u8 {
-    (at * 31 + at / 251 + stream as usize * 7) as u8
+/// After so many bytes the outputs of scripts repeat themselves.
+const PERIOD: usize = 65_521;
+
+/// The most bytes of output in one step.
+pub const MAX_STEP: usize = 200_000;
+
+/// What a script writes to an output: `length` bytes, at most [`MAX_STEP`], from byte `at` on.
+pub fn pattern(stream: Stream, at: usize, length: usize) -> &'static [u8] {
+    static PATTERNS: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+        [0, 7]
+            .map(|shift| (0..PERIOD + MAX_STEP).map(|i| i % PERIOD).map(|i| (i * 31 + i / 251 + shift) as u8).collect())
+    });
+    &PATTERNS[stream as usize][at % PERIOD..][..length]
 }
 
 fn parse(script: &str) -> Option<VecDeque<Step>> {
@@ -210,10 +221,10 @@ impl Running {
                 Some(Step::Output(_, 0)) => drop(self.steps.pop_front()),
                 Some(Step::Output(..)) if !wants_output => return Did::Stalls,
                 Some(Step::Output(stream, left)) => {
-                    let n = portion.min(*left);
+                    let n = portion.min(*left).min(MAX_STEP);
                     *left -= n;
                     let from = &mut self.produced[*stream as usize];
-                    let bytes = (*from..*from + n).map(|at| pattern(*stream, at)).collect();
+                    let bytes = pattern(*stream, *from, n).to_vec();
                     *from += n;
                     return Did::Output(*stream, bytes);
                 }

@@ -91,8 +91,11 @@ impl Disk {
     pub fn gone(&mut self, conn: ConnId) -> usize {
         while let Some(at) = self.pending.iter().position(|(owner, _)| *owner == conn) {
             let (_, request) = self.pending.remove(at);
-            // Nobody waits for it.
-            let _ = self.perform(conn, request.op);
+            // What would only now be opened is of no use to anybody.
+            if !matches!(request.op, DiskOp::Open { .. } | DiskOp::Create(_)) {
+                // Nobody waits for the answer.
+                let _ = self.perform(conn, request.op);
+            }
         }
         let before = self.open.len();
         self.open.retain(|_, open| match open {

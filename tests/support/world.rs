@@ -5,7 +5,7 @@
 //! operation, then a command one step; and only when nothing else is left are
 //! the queues emptied. However the input is cut, the same happens.
 
-use super::children::Children;
+use super::children::{Children, MAX_STEP};
 use super::disk::Disk;
 use super::frames::{Frame, FrameReader, frame};
 use reactord::proto::exec::ChildEvent;
@@ -40,6 +40,8 @@ pub struct Peer {
     /// Whether the peer takes what is queued.
     reads: bool,
     pub closed: bool,
+    /// Whether it was closed before everything was sent.
+    reset: bool,
 }
 
 /// The connections, which hear of each other.
@@ -95,6 +97,7 @@ impl World {
             frames: Vec::new(),
             reads: true,
             closed: false,
+            reset: false,
         };
         self.peers.0.insert(id, peer);
         id
@@ -116,6 +119,11 @@ impl World {
     /// Whether the connection is over, its last byte sent.
     pub fn is_closed(&self, id: ConnId) -> bool {
         self.peers.0[&id].closed
+    }
+
+    /// Whether the connection was closed before everything was sent.
+    pub fn is_reset(&self, id: ConnId) -> bool {
+        self.peers.0[&id].reset
     }
 
     /// Stops or resumes taking what is queued for a connection.
@@ -230,8 +238,7 @@ impl World {
         let Some(conn) = self.children.owner(job) else { return false };
         let Some(peer) = self.peers.0.get(&conn) else { return false };
         let wants = peer.session.wants(&peer.out).child_read;
-        // A driver reads a command's output in portions of its own.
-        let Some((_, did)) = self.children.step(job, wants, portion.min(200_000)) else { return false };
+        let Some((_, did)) = self.children.step(job, wants, portion.min(MAX_STEP)) else { return false };
         let Some(event) = did.event() else { return false };
         self.feed(conn, Input::Child(job, event));
         true
@@ -284,6 +291,11 @@ impl World {
         took
     }
 
+    /// [`World::flush`], where the connection still stands.
+    pub fn flush_open(&mut self, id: ConnId, budget: usize) -> bool {
+        !self.is_closed(id) && self.flush(id, budget)
+    }
+
     /// The connection is gone, in whatever state.
     pub fn close(&mut self, id: ConnId) {
         let failed = self.peers.0[&id].session.has_failed();
@@ -291,7 +303,8 @@ impl World {
         let left_open = self.disk.gone(id);
         // What was on its way to a session that failed is the driver's to close.
         assert!(failed || left_open == 0, "{left_open} files were left open");
-        self.peers.0.get_mut(&id).unwrap().closed = true;
+        let peer = self.peers.0.get_mut(&id).unwrap();
+        (peer.closed, peer.reset) = (true, !peer.out.queue.is_empty());
     }
 
     /// Lets time pass, with whatever falls due meanwhile at its moment.
@@ -345,8 +358,10 @@ pub fn take(out: &mut Outbox, disk: &Disk, most: usize) -> Result<Vec<u8>, FileH
     } else {
         let mut slices = [IoSlice::new(b""); 4];
         let (n, _) = out.queue.slices(&mut slices);
-        let mut bytes = slices[..n].iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>();
-        bytes.truncate(most);
+        let mut bytes = Vec::new();
+        for slice in &slices[..n] {
+            bytes.extend_from_slice(&slice[..slice.len().min(most - bytes.len())]);
+        }
         bytes
     };
     out.queue.advance(bytes.len());

@@ -1,0 +1,591 @@
+//! The reactor's rules without its system calls: readiness latched by edges,
+//! a ready list and a dirty list, budgets for each phase of a turn, slots that
+//! are used again under new generations, timers removed lazily, effects in
+//! their order. What `src/reactor` does, this does; the sessions, the rooms
+//! and the queues are the real ones.
+
+use super::network::{Event, Read, Socket};
+use super::rng::Rng;
+use crate::support::children::{Children, Did};
+use crate::support::disk::Disk;
+use crate::support::world::take;
+use reactord::proto::exec::JobEffect;
+use reactord::proto::files::{DiskReply, FileHandle};
+use reactord::proto::jobs::JobId;
+use reactord::proto::outbox::LOW_WATER;
+use reactord::proto::rooms::{self, Deliver, Delivery, Rooms};
+use reactord::proto::{ConnId, Effect, Input, Now, Outbox, Session, SessionConfig};
+use slab::Slab;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const LINGER: Duration = Duration::from_secs(3);
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+const SOFT_LIMIT_TIME: Duration = Duration::from_secs(60);
+const FLUSH_ROUNDS: usize = 4;
+const SLOT_BITS: u32 = 24;
+
+/// What a queue may hold beyond the output limit: what its own connection asked for.
+const OWN_QUEUE: usize = 8 << 20;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Serving,
+    Flushing(Instant),
+    Draining(Instant),
+}
+
+pub struct Conn {
+    id: ConnId,
+    /// The client at the other end.
+    pub client: usize,
+    session: Session,
+    out: Outbox,
+    readable: bool,
+    writable: bool,
+    read_closed: bool,
+    in_ready: bool,
+    in_dirty: bool,
+    warming: bool,
+    armed: Option<Instant>,
+    over_soft_since: Option<Instant>,
+    stage: Stage,
+}
+
+impl Conn {
+    fn can_read(&self) -> bool {
+        self.readable
+            && match self.stage {
+                Stage::Serving => self.session.wants(&self.out).socket_read,
+                Stage::Flushing(_) => false,
+                Stage::Draining(_) => true,
+            }
+    }
+
+    fn can_write(&self) -> bool {
+        self.writable && !self.warming && !self.out.queue.is_empty()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Serving => self.session.poll_timeout(),
+            Stage::Flushing(until) | Stage::Draining(until) => Some(until),
+        }
+    }
+}
+
+/// The connections and the lists of those that need attention.
+struct Conns {
+    slab: Slab<Conn>,
+    generation: u64,
+    ready: VecDeque<ConnId>,
+    dirty: Vec<ConnId>,
+    slow: Vec<ConnId>,
+    timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
+    output_limit: usize,
+    now: Now,
+}
+
+fn slot(id: ConnId) -> usize {
+    (id.0 & ((1 << SLOT_BITS) - 1)) as usize
+}
+
+impl Conns {
+    fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.slab.get_mut(slot(id)).filter(|conn| conn.id == id)
+    }
+
+    fn note_ready(&mut self, id: ConnId) {
+        let Some(conn) = self.get(id) else { return };
+        if !conn.in_ready && conn.can_read() {
+            conn.in_ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn note_dirty(&mut self, id: ConnId) {
+        let Some(conn) = self.get(id) else { return };
+        if !std::mem::replace(&mut conn.in_dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+
+    fn arm(&mut self, id: ConnId) {
+        let Some(conn) = self.get(id) else { return };
+        let since = conn.over_soft_since.filter(|_| !conn.session.has_failed());
+        let at = [conn.deadline(), since.map(|since| since + SOFT_LIMIT_TIME)].into_iter().flatten().min();
+        if let Some(at) = at
+            && conn.armed.is_none_or(|earlier| at < earlier)
+        {
+            conn.armed = Some(at);
+            self.timers.push(Reverse((at, id)));
+        }
+    }
+
+    fn check_output(&mut self, id: ConnId) {
+        let (limit, now) = (self.output_limit, self.now.instant);
+        let Some(conn) = self.get(id) else { return };
+        let queued = conn.out.queue.len() + conn.session.held();
+        if queued <= (limit / 4).max(2 << 20).min(limit) {
+            conn.over_soft_since = None;
+            return;
+        }
+        let since = *conn.over_soft_since.get_or_insert(now);
+        if queued > limit || now >= since + SOFT_LIMIT_TIME {
+            self.slow.push(id);
+        }
+    }
+}
+
+impl Deliver for Conns {
+    fn deliver(&mut self, to: ConnId, delivery: &Delivery) {
+        let now = self.now;
+        let Some(conn) = self.get(to) else { return };
+        conn.session.handle_input(now, Input::Delivery(delivery), &mut conn.out);
+        self.note_dirty(to);
+        self.check_output(to);
+    }
+}
+
+/// Something that the world must bring about later.
+pub enum Later {
+    Disk,
+    Child(JobId),
+    Warm(ConnId),
+}
+
+pub struct Server {
+    config: Arc<SessionConfig>,
+    conns: Conns,
+    rooms: Rooms,
+    pub disk: Disk,
+    pub children: Children,
+    ready_children: VecDeque<JobId>,
+    stalled: BTreeMap<ConnId, Vec<JobId>>,
+    pub disk_replies: VecDeque<(ConnId, DiskReply)>,
+    pub warmed: Vec<ConnId>,
+    /// The connection of each client that has one.
+    pub ids: BTreeMap<usize, ConnId>,
+    /// Clients that wait to be accepted.
+    pub backlog: VecDeque<usize>,
+    read_budget: usize,
+    write_budget: usize,
+    pub later: Vec<Later>,
+    /// Clients for whom something was written, or whose connection ended.
+    pub touched: Vec<usize>,
+    stopping: bool,
+    /// Turns since something was moved.
+    idle_turns: usize,
+}
+
+impl Server {
+    pub fn new(config: SessionConfig, now: Now, rng: &mut Rng) -> Self {
+        let output_limit = rng.pick(&[30_000, 100_000, 1 << 20, 32 << 20]);
+        let conns = Conns {
+            slab: Slab::new(),
+            generation: 0,
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            slow: Vec::new(),
+            timers: BinaryHeap::new(),
+            output_limit,
+            now,
+        };
+        let history = rng.pick(&[0, 3, 1_000]);
+        Server {
+            config: Arc::new(config),
+            conns,
+            rooms: Rooms::new(rooms::Config { history, ..rooms::Config::default() }),
+            disk: Disk::default(),
+            children: Children::default(),
+            ready_children: VecDeque::new(),
+            stalled: BTreeMap::new(),
+            disk_replies: VecDeque::new(),
+            warmed: Vec::new(),
+            ids: BTreeMap::new(),
+            backlog: VecDeque::new(),
+            read_budget: rng.pick(&[100, 4_096, 64 << 10]),
+            write_budget: rng.pick(&[1_000, 1 << 20]),
+            later: Vec::new(),
+            touched: Vec::new(),
+            stopping: false,
+            idle_turns: 0,
+        }
+    }
+
+    /// The earliest moment at which the loop goes on by itself.
+    pub fn wakes_at(&self) -> Option<Instant> {
+        let busy = !self.conns.ready.is_empty()
+            || !self.conns.dirty.is_empty()
+            || !self.ready_children.is_empty()
+            || !self.disk_replies.is_empty()
+            || !self.warmed.is_empty()
+            || !self.backlog.is_empty();
+        if busy { Some(self.conns.now.instant) } else { self.conns.timers.peek().map(|Reverse((at, _))| *at) }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.conns.slab.is_empty()
+    }
+
+    pub fn people(&self) -> usize {
+        self.rooms.counts().1
+    }
+
+    /// One turn: first the events are latched, then each phase does its part.
+    pub fn turn(&mut self, now: Now, events: &[(ConnId, Event)], sockets: &mut [Socket], rng: &mut Rng) {
+        self.conns.now = now;
+        self.idle_turns = if events.is_empty() { self.idle_turns + 1 } else { 0 };
+        assert!(self.idle_turns < 1_000, "the loop spins");
+        for (id, event) in events {
+            let Some(conn) = self.conns.get(*id) else { continue };
+            conn.readable |= event.readable || event.read_closed || event.error;
+            conn.writable |= event.writable || event.error;
+            conn.read_closed |= event.read_closed || event.error;
+            let wakes = conn.can_write() || conn.stage != Stage::Serving;
+            self.conns.note_ready(*id);
+            if wakes {
+                self.conns.note_dirty(*id);
+            }
+        }
+        self.accept();
+        self.read(sockets, rng);
+        self.run_children(rng);
+        for (id, reply) in std::mem::take(&mut self.disk_replies) {
+            self.feed(id, Input::Disk(reply));
+        }
+        for id in std::mem::take(&mut self.warmed) {
+            if let Some(conn) = self.conns.get(id) {
+                conn.warming = false;
+                self.conns.note_dirty(id);
+            }
+        }
+        self.run_deadlines();
+        self.rooms.flush(&mut self.conns);
+        while let Some(id) = self.conns.slow.pop() {
+            if self.conns.get(id).is_some_and(|conn| !conn.session.has_failed()) {
+                self.feed(id, Input::SlowConsumer);
+            }
+        }
+        self.flush(sockets, rng);
+    }
+
+    fn accept(&mut self) {
+        for client in std::mem::take(&mut self.backlog) {
+            let session = Session::new(Arc::clone(&self.config), self.conns.now);
+            let entry = self.conns.slab.vacant_entry();
+            self.conns.generation += 1;
+            let id = ConnId(self.conns.generation << SLOT_BITS | entry.key() as u64);
+            entry.insert(Conn {
+                id,
+                client,
+                session,
+                out: Outbox::default(),
+                readable: true,
+                writable: true,
+                read_closed: false,
+                in_ready: false,
+                in_dirty: false,
+                warming: false,
+                armed: None,
+                over_soft_since: None,
+                stage: Stage::Serving,
+            });
+            self.ids.insert(client, id);
+            self.conns.note_ready(id);
+            self.conns.arm(id);
+            if self.stopping {
+                self.feed(id, Input::Shutdown);
+            }
+        }
+    }
+
+    fn read(&mut self, sockets: &mut [Socket], rng: &mut Rng) {
+        for _ in 0..self.conns.ready.len() {
+            if rng.chance(3) {
+                return;
+            }
+            let Some(id) = self.conns.ready.pop_front() else { break };
+            let Some(conn) = self.conns.get(id) else { continue };
+            conn.in_ready = false;
+            if !conn.can_read() {
+                continue;
+            }
+            let draining = matches!(conn.stage, Stage::Draining(_));
+            self.idle_turns = 0;
+            match sockets[conn.client].read(self.read_budget) {
+                Read::Bytes(bytes) => {
+                    let short = bytes.len() < self.read_budget;
+                    conn.readable = !short || conn.read_closed;
+                    if draining {
+                        self.conns.note_dirty(id);
+                    } else {
+                        self.feed(id, Input::Bytes(&bytes));
+                    }
+                }
+                Read::Eof => {
+                    conn.readable = false;
+                    if draining { self.remove(id, sockets) } else { self.feed(id, Input::Eof) }
+                }
+                Read::Blocked => conn.readable = false,
+                Read::Broken => self.remove(id, sockets),
+            }
+            self.conns.note_ready(id);
+        }
+    }
+
+    /// The command may have something to do.
+    pub fn wake_child(&mut self, job: JobId) {
+        self.ready_children.push_back(job);
+    }
+
+    fn run_children(&mut self, rng: &mut Rng) {
+        for _ in 0..self.ready_children.len() {
+            let Some(job) = self.ready_children.pop_front() else { break };
+            for _ in 0..4 {
+                let Some(owner) = self.children.owner(job) else { break };
+                let wants = self.conns.get(owner).is_none_or(|conn| conn.session.wants(&conn.out).child_read);
+                let Some((_, did)) = self.children.step(job, wants, rng.size(65_536)) else { break };
+                match did {
+                    Did::Waits => break,
+                    Did::Stalls => {
+                        self.stalled.entry(owner).or_default().push(job);
+                        break;
+                    }
+                    _ => {}
+                }
+                self.idle_turns = 0;
+                let event = did.event().expect("it did something");
+                self.feed(owner, Input::Child(job, event));
+                self.later.push(Later::Child(job));
+            }
+        }
+    }
+
+    fn run_deadlines(&mut self) {
+        let now = self.conns.now;
+        while let Some(Reverse((at, id))) = self.conns.timers.peek().copied().filter(|first| first.0.0 <= now.instant) {
+            self.conns.timers.pop();
+            let Some(conn) = self.conns.get(id).filter(|conn| conn.armed == Some(at)) else { continue };
+            conn.armed = None;
+            if conn.session.poll_timeout().is_some_and(|due| due <= now.instant) {
+                conn.session.handle_timeout(now, &mut conn.out);
+                let due = conn.session.poll_timeout();
+                assert!(due.is_none_or(|due| due > now.instant), "due again at once");
+                self.settle(id);
+            }
+            self.conns.check_output(id);
+            self.conns.note_dirty(id);
+        }
+    }
+
+    pub fn feed(&mut self, id: ConnId, input: Input<'_>) {
+        let now = self.conns.now;
+        self.idle_turns = 0;
+        let Some(conn) = self.conns.get(id) else { return };
+        conn.session.handle_input(now, input, &mut conn.out);
+        self.settle(id);
+    }
+
+    fn settle(&mut self, id: ConnId) {
+        let now = self.conns.now;
+        while let Some(effect) = self.conns.get(id).and_then(|conn| conn.out.effects.pop_front()) {
+            let input = match effect {
+                Effect::Room(op) => Input::Room(self.rooms.apply(now, id, op, &mut self.conns)),
+                Effect::Spawn(spawn) => {
+                    let spawned = self.children.spawn(id, "nick", *spawn);
+                    if let Ok(spawned) = &spawned {
+                        self.later.push(Later::Child(spawned.job));
+                    }
+                    Input::Spawned(spawned)
+                }
+                Effect::Job(job, effect) => {
+                    let over = matches!(effect, JobEffect::Release | JobEffect::Abandon);
+                    self.children.effect(job, effect);
+                    if !over {
+                        self.later.push(Later::Child(job));
+                    }
+                    continue;
+                }
+                Effect::Jobs => Input::Jobs(self.children.list(id)),
+                Effect::Kill(job, signal) => {
+                    self.later.push(Later::Child(job));
+                    Input::Killed(self.children.kill(job, signal))
+                }
+                Effect::Disk(request) => {
+                    self.disk.submit(id, request);
+                    self.later.push(Later::Disk);
+                    continue;
+                }
+                Effect::Stats => Input::Stats(b"{}".to_vec()),
+            };
+            if let Some(conn) = self.conns.get(id) {
+                conn.session.handle_input(now, input, &mut conn.out);
+            }
+        }
+        self.conns.note_ready(id);
+        self.conns.note_dirty(id);
+    }
+
+    fn flush(&mut self, sockets: &mut [Socket], rng: &mut Rng) {
+        let mut dirty = std::mem::take(&mut self.conns.dirty);
+        for served in 0..dirty.len() {
+            if served > 0 && rng.chance(2) {
+                dirty.drain(..served);
+                dirty.append(&mut self.conns.dirty);
+                self.conns.dirty = dirty;
+                return;
+            }
+            let id = dirty[served];
+            let Some(conn) = self.conns.get(id) else { continue };
+            conn.in_dirty = false;
+            if sockets[conn.client].broken && !conn.out.queue.is_empty() {
+                self.remove(id, sockets);
+                continue;
+            }
+            self.flush_one(id, sockets, rng);
+            if self.advance_end(id, sockets) {
+                self.remove(id, sockets);
+                continue;
+            }
+            self.conns.note_ready(id);
+            self.conns.arm(id);
+        }
+    }
+
+    fn flush_one(&mut self, id: ConnId, sockets: &mut [Socket], rng: &mut Rng) {
+        for _ in 0..FLUSH_ROUNDS {
+            let Some(conn) = self.conns.get(id).filter(|conn| conn.can_write()) else { return };
+            let before = conn.out.queue.len();
+            let flushed = write(conn, &self.disk, &mut sockets[conn.client], self.write_budget, rng);
+            let left = conn.out.queue.len();
+            self.touched.push(conn.client);
+            let resumes =
+                left < before && conn.stage == Stage::Serving && left < LOW_WATER && conn.session.wants_drained();
+            if left < before {
+                self.idle_turns = 0;
+            }
+            match flushed {
+                Flushed::Cold => {
+                    conn.warming = true;
+                    self.later.push(Later::Warm(id));
+                    return;
+                }
+                Flushed::Shrank(file) => {
+                    conn.out.queue.replace_front_file_by_zeros();
+                    self.feed(id, Input::FileShrank(file));
+                    continue;
+                }
+                Flushed::Blocked => conn.writable = false,
+                Flushed::Done => {}
+            }
+            if resumes {
+                self.feed(id, Input::Drained);
+            }
+            if left < before {
+                self.ready_children.extend(self.stalled.remove(&id).unwrap_or_default());
+            }
+            if flushed == Flushed::Blocked {
+                return;
+            }
+        }
+        self.conns.note_dirty(id);
+    }
+
+    fn advance_end(&mut self, id: ConnId, sockets: &mut [Socket]) -> bool {
+        let now = self.conns.now.instant;
+        let Some(conn) = self.conns.get(id) else { return false };
+        if conn.stage == Stage::Serving && conn.session.has_failed() {
+            conn.stage = Stage::Flushing(now + LINGER);
+        }
+        match conn.stage {
+            Stage::Serving => conn.session.is_finished(&conn.out),
+            Stage::Flushing(until) if !conn.out.queue.is_empty() => now >= until,
+            Stage::Flushing(_) => {
+                if sockets[conn.client].broken {
+                    return true;
+                }
+                sockets[conn.client].shut = true;
+                self.touched.push(conn.client);
+                conn.stage = Stage::Draining(now + DRAIN_TIME);
+                conn.readable = true;
+                false
+            }
+            Stage::Draining(until) => now >= until,
+        }
+    }
+
+    fn remove(&mut self, id: ConnId, sockets: &mut [Socket]) {
+        self.feed(id, Input::Gone);
+        self.disk.gone(id);
+        self.stalled.remove(&id);
+        let conn = self.conns.slab.remove(slot(id));
+        assert_eq!(conn.id, id, "a slot is given back once, by its own connection");
+        let socket = &mut sockets[conn.client];
+        socket.closed = true;
+        socket.cut = !conn.out.queue.is_empty();
+        assert!(!socket.cut || socket.broken || conn.stage != Stage::Serving, "an answer is thrown away");
+        self.ids.remove(&conn.client);
+        self.touched.push(conn.client);
+    }
+
+    /// Begins to stop.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        for id in self.conns.slab.iter().map(|(_, conn)| conn.id).collect::<Vec<_>>() {
+            self.feed(id, Input::Shutdown);
+        }
+    }
+
+    /// Before the loop sleeps with no event in sight: nobody who could go on
+    /// may be left behind, and nobody may hold too much.
+    pub fn check_before_sleep(&mut self, sockets: &[Socket]) {
+        let limit = self.conns.output_limit.max(OWN_QUEUE);
+        for (_, conn) in &self.conns.slab {
+            let socket = &sockets[conn.client];
+            let queued = conn.out.queue.len() + conn.session.held();
+            assert!(queued <= limit, "{queued} bytes are queued");
+            if conn.stage == Stage::Serving && socket.event == Event::default() {
+                let wants = conn.session.wants(&conn.out).socket_read;
+                assert!(!wants || !socket.can_be_read() || conn.in_ready, "input is left lying: {:?}", conn.session);
+                let stuck = !conn.out.queue.is_empty() && socket.room() > 0 && !conn.warming && !conn.in_dirty;
+                assert!(!stuck || socket.broken, "output is left lying");
+                assert!(!conn.session.is_finished(&conn.out), "an end is left lying");
+            }
+            let deadline = conn.deadline();
+            assert!(deadline.is_none() || conn.armed.is_some_and(|armed| armed <= deadline.unwrap()), "no timer");
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Flushed {
+    /// Everything is sent, or the turn's budget used.
+    Done,
+    Blocked,
+    Cold,
+    Shrank(FileHandle),
+}
+
+/// Sends until the queue is empty, the socket full or the budget used.
+fn write(conn: &mut Conn, disk: &Disk, socket: &mut Socket, mut budget: usize, rng: &mut Rng) -> Flushed {
+    while !conn.out.queue.is_empty() && budget > 0 {
+        if conn.out.queue.front_file().is_some() && rng.chance(5) {
+            return Flushed::Cold;
+        }
+        if socket.room() == 0 {
+            socket.blocked();
+            return Flushed::Blocked;
+        }
+        match take(&mut conn.out, disk, socket.room().min(budget)) {
+            Ok(bytes) => {
+                socket.write(&bytes);
+                budget -= bytes.len();
+            }
+            Err(file) => return Flushed::Shrank(file),
+        }
+    }
+    Flushed::Done
+}
