@@ -30,7 +30,8 @@ pub struct Child {
     pub stdin: Option<OwnedFd>,
     /// Where its output is read from.
     pub stdout: OwnedFd,
-    /// Where its error output is read from; a terminal has none.
+    /// Where its error output is read from; a terminal has none, nor has a
+    /// command both of whose outputs share a pipe.
     pub stderr: Option<OwnedFd>,
 }
 
@@ -77,7 +78,7 @@ fn command(
     let mut command = Command::new(file);
     command.arg0(name).args(arguments).current_dir(cwd).env_clear();
     if let Program::Shell(text) = &spec.program {
-        command.args(["-c", text]);
+        command.arg("-c").arg(text);
     }
     command.envs(environment.variables().iter().map(|(name, value)| (name, value)));
     if let Some(pty) = &spec.pty {
@@ -90,7 +91,7 @@ fn command(
 fn start(mut command: Command, spec: &Spawn) -> io::Result<Child> {
     let ends = match &spec.pty {
         Some(pty) => attach_terminal(&mut command, pty)?,
-        None => attach_pipes(&mut command, spec.stdin)?,
+        None => attach_pipes(&mut command, spec.stdin, spec.merge)?,
     };
     let mut child = command.spawn()?;
     // The command's ends are closed with this, or no output would ever end.
@@ -109,7 +110,7 @@ fn start(mut command: Command, spec: &Spawn) -> io::Result<Child> {
     Ok(Child { process, stdin, stdout, stderr })
 }
 
-fn attach_pipes(command: &mut Command, stdin: bool) -> io::Result<Ends> {
+fn attach_pipes(command: &mut Command, stdin: bool, merge: bool) -> io::Result<Ends> {
     command.process_group(0);
     let stdin = if stdin {
         let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -120,10 +121,16 @@ fn attach_pipes(command: &mut Command, stdin: bool) -> io::Result<Ends> {
         None
     };
     let (stdout, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    let stderr = if merge {
+        command.stderr(Stdio::from(theirs.try_clone()?));
+        None
+    } else {
+        let (stderr, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        command.stderr(Stdio::from(theirs));
+        Some(stderr)
+    };
     command.stdout(Stdio::from(theirs));
-    let (stderr, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-    command.stderr(Stdio::from(theirs));
-    Ok(Ends { stdin, stdout, stderr: Some(stderr) })
+    Ok(Ends { stdin, stdout, stderr })
 }
 
 fn attach_terminal(command: &mut Command, pty: &Pty) -> io::Result<Ends> {
