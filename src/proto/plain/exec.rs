@@ -172,8 +172,8 @@ impl PlainExec {
                 running.silence = Some(now.instant + SILENCE);
                 running.give_up = Some(now.instant + GIVE_UP);
             }
-            // It has neither.
-            ChildEvent::OutputEnd(Stream::Stderr) | ChildEvent::InputTaken(_) => {}
+            // It has neither, and its output is always read.
+            ChildEvent::OutputEnd(Stream::Stderr) | ChildEvent::InputTaken(_) | ChildEvent::Unread(_) => {}
         }
         if running.exited && !running.open {
             self.finish(JobEffect::Release, out);
