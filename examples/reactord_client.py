@@ -1,5 +1,4 @@
 """A client of reactord's framed protocol in a few lines: a length, a JSON header, a body.
-
 python3 reactord_client.py HOST PORT TOKEN_FILE exec COMMAND | put LOCAL NAME | get NAME LOCAL | chat ROOM TEXT
 """
 import json
