@@ -39,7 +39,7 @@ impl fmt::Display for ListenError {
         match self {
             Self::Usage(why) => f.write_str(why),
             Self::Bind(address, e) if e.kind() == ErrorKind::AddrInUse => {
-                write!(f, "{address} is in use: end the other server, or choose another port with --port")
+                write!(f, "{address} is in use: end the other server, or choose another port")
             }
             Self::Bind(address, e) => write!(f, "cannot listen on {address}: {e}"),
         }

@@ -3,6 +3,7 @@
 use clap::Parser;
 use reactord::config::{self, Config, Mode};
 use reactord::listen::{self, Address, ListenError};
+use reactord::proto::Kind;
 use reactord::proto::session::Services;
 use reactord::reactor::Reactor;
 use reactord::{logging, process, signals, system, token};
@@ -76,6 +77,18 @@ struct Cli {
     #[arg(long, value_name = "BYTES", value_parser = positive)]
     memory_limit: Option<usize>,
 
+    /// Takes chat as plain text on this loopback address, HOST:PORT: for netcat and telnet
+    #[arg(long, value_name = "ADDR")]
+    plain_chat: Option<String>,
+
+    /// Takes commands as plain text there, from whoever is on this machine
+    #[arg(long, value_name = "ADDR")]
+    plain_exec: Option<String>,
+
+    /// Takes and gives files there, from and to whoever is on this machine
+    #[arg(long, value_name = "ADDR")]
+    plain_file: Option<String>,
+
     /// Messages kept for each chat room
     #[arg(long, value_name = "N", default_value_t = config::DEFAULT_HISTORY)]
     history: usize,
@@ -147,13 +160,18 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let start = |what: &str, e: &dyn std::fmt::Display| Failure::Start(format!("{what}: {e}"));
     let addresses = addresses(&cli)?;
+    let plain = plain_addresses(&cli)?;
     let log = logging::start().map_err(|e| start("cannot start the log", &e))?;
     process::restore_defaults().map_err(|e| start("cannot restore the handling of signals", &e))?;
     // Handlers first: a signal that comes while starting must not be lost.
     let stop = signals::install().map_err(|e| start("cannot handle signals", &e))?;
     let descriptors = system::raise_descriptor_limit();
     let config = configure(cli, descriptors)?;
-    let listeners = listen::bind_all(&addresses)?;
+    let mut listeners: Vec<_> = listen::bind_all(&addresses)?.into_iter().map(|bound| (Kind::Framed, bound)).collect();
+    for (kind, addresses) in plain {
+        log::warn!("{}: whoever is on this machine may use it, without authentication", kind.name());
+        listeners.extend(listen::bind_all(&addresses)?.into_iter().map(|bound| (kind, bound)));
+    }
     let announced = announcement(&listeners).map_err(|e| start("cannot read a socket's address", &e))?;
     let mut reactor = Reactor::new(config, listeners, stop).map_err(|e| start("cannot start", &e))?;
     let mut stdout = std::io::stdout();
@@ -199,7 +217,47 @@ fn addresses(cli: &Cli) -> Result<Vec<Address>, Failure> {
     }
 }
 
+/// Where to listen for clients that know no frames.
+fn plain_addresses(cli: &Cli) -> Result<Vec<(Kind, Vec<Address>)>, Failure> {
+    let services = services(cli);
+    let asked = [
+        (Kind::PlainChat, &cli.plain_chat, services.chat, "chat", ""),
+        (Kind::PlainExec, &cli.plain_exec, services.exec, "exec", ", and with --auth none say --allow-exec"),
+        (Kind::PlainFile, &cli.plain_file, services.file, "file", ""),
+    ];
+    let mut plain = Vec::new();
+    for (kind, text, is_on, service, more) in asked {
+        let Some(text) = text else { continue };
+        let name = kind.name();
+        if !is_on {
+            let why = format!("--{name} needs the {service} service, which is off: add it to --services{more}");
+            return Err(Failure::Usage(why));
+        }
+        let addresses = listen::parse(text, 0)?;
+        if let Some(address) = addresses.iter().find(|address| !listen::is_loopback(address.socket.ip())) {
+            let why =
+                format!("--{name} asks for no authentication, and {} is reachable from elsewhere", address.socket);
+            return Err(Failure::Usage(why + ": expected a loopback address"));
+        }
+        plain.push((kind, addresses));
+    }
+    Ok(plain)
+}
+
+/// The services that are on. Commands are not, where anybody may come in.
+fn services(cli: &Cli) -> Services {
+    Services {
+        chat: cli.services.contains(&Service::Chat),
+        exec: cli.services.contains(&Service::Exec) && (cli.auth == Auth::Token || cli.allow_exec),
+        file: cli.services.contains(&Service::File),
+    }
+}
+
 fn configure(cli: Cli, descriptors: usize) -> Result<Config, Failure> {
+    let services = services(&cli);
+    if cli.services.contains(&Service::Exec) && !services.exec {
+        log::warn!("commands are off: with --auth none they need --allow-exec");
+    }
     let state_dir = match cli.state_dir {
         Some(dir) => dir,
         None => system::default_state_dir()
@@ -213,15 +271,6 @@ fn configure(cli: Cli, descriptors: usize) -> Result<Config, Failure> {
             Some(token::load_or_create(&state_dir.join("token")).map_err(|e| Failure::Start(e.to_string()))?)
         }
     };
-    let mut services = Services {
-        chat: cli.services.contains(&Service::Chat),
-        exec: cli.services.contains(&Service::Exec),
-        file: cli.services.contains(&Service::File),
-    };
-    if services.exec && cli.auth == Auth::None && !cli.allow_exec {
-        log::warn!("commands are off: with --auth none they need --allow-exec");
-        services.exec = false;
-    }
     let max_connections = cli.max_connections.min(system::connections_for(descriptors));
     log::info!("up to {descriptors} descriptors and {max_connections} connections");
     Ok(Config {
@@ -240,10 +289,14 @@ fn configure(cli: Cli, descriptors: usize) -> Result<Config, Failure> {
 }
 
 /// What the server says once it serves, for scripts and tests.
-fn announcement(listeners: &[TcpListener]) -> std::io::Result<String> {
+fn announcement(listeners: &[(Kind, TcpListener)]) -> std::io::Result<String> {
     let mut text = String::new();
-    for listener in listeners {
-        text += &format!("reactord listening on {}\n", listener.local_addr()?);
+    for (kind, listener) in listeners {
+        let address = listener.local_addr()?;
+        text += &match kind {
+            Kind::Framed => format!("reactord listening on {address}\n"),
+            plain => format!("reactord {} listening on {address}\n", plain.name()),
+        };
     }
     Ok(text + "reactord ready\n")
 }

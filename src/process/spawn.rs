@@ -30,7 +30,8 @@ pub struct Child {
     pub stdin: Option<OwnedFd>,
     /// Where its output is read from.
     pub stdout: OwnedFd,
-    /// Where its error output is read from; a terminal has none.
+    /// Where its error output is read from; a terminal has none, nor has a
+    /// command both of whose outputs share a pipe.
     pub stderr: Option<OwnedFd>,
 }
 
@@ -77,7 +78,7 @@ fn command(
     let mut command = Command::new(file);
     command.arg0(name).args(arguments).current_dir(cwd).env_clear();
     if let Program::Shell(text) = &spec.program {
-        command.args(["-c", text]);
+        command.arg("-c").arg(text);
     }
     command.envs(environment.variables().iter().map(|(name, value)| (name, value)));
     if let Some(pty) = &spec.pty {
@@ -90,7 +91,7 @@ fn command(
 fn start(mut command: Command, name: &str, spec: &Spawn) -> io::Result<Child> {
     let (pid, ends) = match &spec.pty {
         Some(pty) => on_terminal(&command, name, pty)?,
-        None => on_pipes(&mut command, spec.stdin)?,
+        None => on_pipes(&mut command, spec.stdin, spec.merge)?,
     };
     // The command's ends are closed with this, or no output would ever end.
     drop(command);
@@ -107,7 +108,7 @@ fn start(mut command: Command, name: &str, spec: &Spawn) -> io::Result<Child> {
     Ok(Child { process, stdin, stdout, stderr })
 }
 
-fn on_pipes(command: &mut Command, stdin: bool) -> io::Result<(Pid, Ends)> {
+fn on_pipes(command: &mut Command, stdin: bool, merge: bool) -> io::Result<(Pid, Ends)> {
     command.process_group(0);
     let stdin = if stdin {
         let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -118,11 +119,17 @@ fn on_pipes(command: &mut Command, stdin: bool) -> io::Result<(Pid, Ends)> {
         None
     };
     let (stdout, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    let stderr = if merge {
+        command.stderr(Stdio::from(theirs.try_clone()?));
+        None
+    } else {
+        let (stderr, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        command.stderr(Stdio::from(theirs));
+        Some(stderr)
+    };
     command.stdout(Stdio::from(theirs));
-    let (stderr, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-    command.stderr(Stdio::from(theirs));
     let child = command.spawn()?;
-    Ok((Pid::from_child(&child), Ends { stdin, stdout, stderr: Some(stderr) }))
+    Ok((Pid::from_child(&child), Ends { stdin, stdout, stderr }))
 }
 
 fn on_terminal(command: &Command, name: &str, pty: &Pty) -> io::Result<(Pid, Ends)> {

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Once;
 
 fn shell(text: &str) -> Spawn {
-    Spawn { id: 1, program: Program::Shell(text.into()), cwd: None, env: vec![], stdin: false, pty: None }
+    Spawn { id: 1, program: Program::Shell(text.into()), cwd: None, env: vec![], stdin: false, merge: false, pty: None }
 }
 
 fn argv(argv: &[&str]) -> Spawn {

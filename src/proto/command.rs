@@ -6,6 +6,7 @@ use super::signals::Signal;
 use crate::wire::error::{ErrorCode, Refusal};
 use crate::wire::request;
 use bytes::Bytes;
+use std::ffi::OsString;
 use std::time::Duration;
 
 /// How long a command that is being ended has until it is killed.
@@ -19,8 +20,8 @@ const MAX_TERM: usize = 256;
 pub enum Program {
     /// A program and its arguments, run without a shell; at least one element.
     Argv(Vec<String>),
-    /// A text for `/bin/sh -c`.
-    Shell(String),
+    /// A text for `/bin/sh -c`, which need not be UTF-8.
+    Shell(OsString),
 }
 
 /// A command to be started. No text in it holds a NUL.
@@ -37,6 +38,9 @@ pub struct Spawn {
     /// Whether it has a standard input; otherwise that is /dev/null. On a
     /// terminal it always has one.
     pub stdin: bool,
+    /// Whether its standard error goes down the same pipe as its standard
+    /// output, in the order of the writes. A terminal does that anyway.
+    pub merge: bool,
     /// Its terminal, if it has one; neither side is 0.
     pub pty: Option<request::Pty>,
 }
@@ -119,18 +123,18 @@ impl Spawn {
         let request::Exec { argv, shell, cwd, env, stdin, pty, timeout_ms, hangup: _ } = request;
         let program = match (argv, shell) {
             (Some(argv), None) => Program::Argv(argv),
-            (None, Some(shell)) => Program::Shell(shell),
+            (None, Some(shell)) => {
+                no_nul("shell", &shell)?;
+                Program::Shell(shell.into())
+            }
             (Some(_), Some(_)) => return Err(bad("`argv` and `shell` are both there: expected exactly one of them")),
             (None, None) => return Err(bad("`argv` and `shell` are both missing: expected exactly one of them")),
         };
-        match &program {
-            Program::Argv(argv) => {
-                if argv.first().is_none_or(String::is_empty) {
-                    return Err(bad("`argv` names no program: expected a name first, then its arguments"));
-                }
-                argv.iter().try_for_each(|arg| no_nul("argv", arg))?;
+        if let Program::Argv(argv) = &program {
+            if argv.first().is_none_or(String::is_empty) {
+                return Err(bad("`argv` names no program: expected a name first, then its arguments"));
             }
-            Program::Shell(text) => no_nul("shell", text)?,
+            argv.iter().try_for_each(|arg| no_nul("argv", arg))?;
         }
         if let Some(cwd) = &cwd {
             if cwd.is_empty() {
@@ -157,7 +161,7 @@ impl Spawn {
         if timeout_ms == Some(0) {
             return Err(bad("`timeout_ms` is 0: expected 1 or more, or leave it out for no limit"));
         }
-        Ok(Spawn { id, program, cwd, env, stdin: stdin.unwrap_or(true), pty })
+        Ok(Spawn { id, program, cwd, env, stdin: stdin.unwrap_or(true), merge: false, pty })
     }
 }
 

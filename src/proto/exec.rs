@@ -19,7 +19,7 @@ pub const MAX_JOBS_PER_CONNECTION: usize = 256;
 
 /// How long a process left behind must keep an output silent before the
 /// command counts as over.
-const SILENCE: Duration = Duration::from_millis(500);
+pub const SILENCE: Duration = Duration::from_millis(500);
 
 /// A command with this much input that it has not taken, in bytes, stops its
 /// connection's input.

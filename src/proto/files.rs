@@ -52,10 +52,10 @@ pub struct Ticket(pub u64);
 
 /// Numbers a connection's disk operations.
 #[derive(Debug, Default)]
-struct Tickets(u64);
+pub(super) struct Tickets(u64);
 
 impl Tickets {
-    fn ask(&mut self, op: DiskOp, out: &mut Outbox) -> Ticket {
+    pub(super) fn ask(&mut self, op: DiskOp, out: &mut Outbox) -> Ticket {
         self.0 += 1;
         let ticket = Ticket(self.0);
         out.effect(Effect::Disk(DiskRequest { ticket, op }));

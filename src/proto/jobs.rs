@@ -4,6 +4,7 @@
 use super::ConnId;
 use super::exec::Program;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The longest list of jobs, in bytes: the body of one frame. Where there are
@@ -49,7 +50,7 @@ struct Listed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     argv: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    shell: Option<&'a str>,
+    shell: Option<Cow<'a, str>>,
     started_ms: u64,
     mine: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,7 +93,7 @@ impl Jobs {
         for (number, job) in &self.running {
             let (argv, shell) = match &job.program {
                 Program::Argv(argv) => (Some(&argv[..]), None),
-                Program::Shell(text) => (None, Some(&text[..])),
+                Program::Shell(text) => (None, Some(text.to_string_lossy())),
             };
             let mine = job.conn == asker;
             let listed = Listed {
@@ -126,7 +127,11 @@ fn shorten(program: &mut Program) {
     let mut left = MAX_SHOWN;
     match program {
         Program::Shell(text) if text.len() <= left => {}
-        Program::Shell(text) => cut(text, left),
+        Program::Shell(text) => {
+            let mut shown = text.to_string_lossy().into_owned();
+            cut(&mut shown, left);
+            *text = shown.into();
+        }
         Program::Argv(argv) => {
             // Every argument costs, an empty one too.
             let shown = argv.iter().take_while(|arg| take(&mut left, arg.len() + 1)).count();
@@ -197,7 +202,7 @@ mod tests {
     fn long_commands_and_long_lists_are_cut_and_stay_json() {
         let mut jobs = Jobs::default();
         for _ in 0..1_000 {
-            jobs.add(job(1, Program::Shell("ä\u{1}".repeat(30_000))));
+            jobs.add(job(1, Program::Shell("ä\u{1}".repeat(30_000).into())));
         }
         let body = jobs.list(ConnId(1));
         assert!(body.len() <= MAX_LIST && body.len() > MAX_LIST / 2);

@@ -18,6 +18,7 @@
 pub mod chat;
 pub mod command;
 mod dispatch;
+pub mod endpoint;
 pub mod exec;
 pub mod files;
 pub mod flood;
@@ -31,6 +32,7 @@ pub mod rooms;
 pub mod session;
 pub mod signals;
 
+pub use endpoint::{Endpoint, Kind};
 pub use outbox::{Chunk, Outbox, SendQueue};
 pub use session::{Session, SessionConfig};
 

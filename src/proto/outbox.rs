@@ -131,6 +131,11 @@ impl SendQueue {
     /// Queues a frame whose body is a stretch of a file.
     pub fn frame_file(&mut self, header: &impl Serialize, file: FileHandle, offset: u64, length: usize) {
         self.frame(header, b"");
+        self.file(file, offset, length);
+    }
+
+    /// Queues a stretch of a file as it is: more of what stands before it.
+    pub fn file(&mut self, file: FileHandle, offset: u64, length: usize) {
         if length > 0 {
             self.push(Chunk::File { file, offset, length }, false);
         }

@@ -6,9 +6,13 @@
 //! message means is for the services to know.
 
 pub mod chat;
+pub mod exec;
+pub mod file;
 mod telnet;
 
 pub use chat::PlainChat;
+pub use exec::PlainExec;
+pub use file::PlainFile;
 
 use std::time::{Duration, Instant};
 
@@ -57,6 +61,11 @@ impl Messages {
     /// The input is at its end.
     pub fn end(&mut self) {
         self.ended = true;
+    }
+
+    /// Nobody listened until `now`: only silence from then on ends a message.
+    pub fn listen_from(&mut self, now: Instant) {
+        self.last = self.last.map(|_| now);
     }
 
     /// Whether nothing is left to take.

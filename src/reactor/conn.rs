@@ -2,7 +2,7 @@
 //! and what is queued for it.
 
 use crate::proto::outbox::LOW_WATER;
-use crate::proto::{ConnId, Input, Now, Outbox, Session};
+use crate::proto::{ConnId, Endpoint, Input, Now, Outbox};
 use crate::reactor::flush::{self, Flushed};
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, Read};
@@ -53,7 +53,7 @@ pub struct Conn {
     /// The other side's address.
     pub peer: SocketAddr,
     /// Its protocol state.
-    pub session: Session,
+    pub session: Endpoint,
     /// What its session wants sent and done.
     pub out: Outbox,
     socket: TcpStream,
@@ -84,12 +84,13 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// A connection that was just accepted and registered.
-    pub fn new(id: ConnId, peer: SocketAddr, socket: TcpStream, session: Session) -> Self {
+    /// A connection that was just accepted and registered, with what its
+    /// session wants at once.
+    pub fn new(id: ConnId, peer: SocketAddr, socket: TcpStream, session: Endpoint, out: Outbox) -> Self {
         Conn {
             id,
             peer,
-            out: Outbox::default(),
+            out,
             socket,
             // A new socket takes bytes, and the first read costs one call
             // where nothing came yet: both spare waiting for an event.

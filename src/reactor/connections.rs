@@ -185,7 +185,8 @@ impl Connections {
 /// Whether a connection is to be ended because it takes too little.
 fn is_slow(conn: &mut Conn, limit: usize, now: Instant) -> bool {
     let queued = conn.out.queue.len() + conn.session.held();
-    if queued <= (limit / SOFT_LIMIT_SHARE).max(SOFT_LIMIT_FLOOR).min(limit) {
+    let is_little = queued <= (limit / SOFT_LIMIT_SHARE).max(SOFT_LIMIT_FLOOR).min(limit);
+    if is_little || !conn.session.hears_others() {
         conn.over_soft_since = None;
         return false;
     }

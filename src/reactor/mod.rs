@@ -25,7 +25,7 @@ use crate::counters::Counters;
 use crate::disk::Disk;
 use crate::process::Warden;
 use crate::proto::rooms::Rooms;
-use crate::proto::{ConnId, Input, Now, Session, SessionConfig};
+use crate::proto::{ConnId, Endpoint, Input, Kind, Now, Outbox, SessionConfig};
 use crate::store::Store;
 use admission::Admission;
 use child::Children;
@@ -75,10 +75,11 @@ const STOP_TIME: Duration = Duration::from_secs(4);
 /// A turn that takes longer is worth a warning.
 const LONG_TURN: Duration = Duration::from_millis(50);
 
-/// A listener and whether somebody may be waiting there.
+/// A listener, what its clients speak, and whether somebody may be waiting there.
 #[derive(Debug)]
 struct Listening {
     socket: TcpListener,
+    kind: Kind,
     ready: bool,
 }
 
@@ -126,11 +127,11 @@ fn now() -> Now {
 }
 
 impl Reactor {
-    /// A reactor that listens on all of `addresses`. `signals` becomes
+    /// A reactor that serves the clients of all `listeners`. `signals` becomes
     /// readable when the server is to stop.
     pub fn new(
         config: Config,
-        listeners: Vec<std::net::TcpListener>,
+        listeners: Vec<(Kind, std::net::TcpListener)>,
         signals: std::os::unix::net::UnixStream,
     ) -> io::Result<Reactor> {
         let poll = Poll::new()?;
@@ -138,10 +139,10 @@ impl Reactor {
         let mut signals = UnixStream::from_std(signals);
         poll.registry().register(&mut signals, Source::Signals.token(), Interest::READABLE)?;
         let mut listening = Vec::new();
-        for (index, socket) in listeners.into_iter().enumerate() {
+        for (index, (kind, socket)) in listeners.into_iter().enumerate() {
             let mut socket = TcpListener::from_std(socket);
             poll.registry().register(&mut socket, Source::Listener(index).token(), Interest::READABLE)?;
-            listening.push(Listening { socket, ready: true });
+            listening.push(Listening { socket, kind, ready: true });
         }
         let disk = Disk::open(&config.root, move || {
             if let Err(e) = waker.wake() {
@@ -296,7 +297,7 @@ impl Reactor {
                 }
                 budget -= 1;
                 match listener::accept(&self.listeners[index].socket) {
-                    Accepted::Connection(stream, peer) => self.add(stream, peer),
+                    Accepted::Connection(stream, peer) => self.add(self.listeners[index].kind, stream, peer),
                     Accepted::Blocked => self.listeners[index].ready = false,
                     Accepted::Failed(e) => {
                         self.counters.accept_errors += 1;
@@ -315,8 +316,8 @@ impl Reactor {
         }
     }
 
-    fn add(&mut self, mut stream: mio::net::TcpStream, peer: SocketAddr) {
-        if !self.admission.admits(peer.ip(), self.now.instant, fastrand::f64()) {
+    fn add(&mut self, kind: Kind, mut stream: mio::net::TcpStream, peer: SocketAddr) {
+        if kind == Kind::Framed && !self.admission.admits(peer.ip(), self.now.instant, fastrand::f64()) {
             self.counters.refused += 1;
             log::debug!("{peer}: not let in");
             return;
@@ -325,22 +326,22 @@ impl Reactor {
         if let Err(e) = crate::listen::tune(&stream) {
             log::debug!("{peer}: cannot set a socket option: {e}");
         }
-        let session = Session::new(Arc::clone(&self.session_config), self.now);
+        let mut out = Outbox::default();
+        let session = Endpoint::new(kind, &self.session_config, self.now, &mut out);
         let is_stranger = !session.is_authenticated();
         let registry = self.poll.registry();
         let added = self.conns.insert(|id| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut stream, Source::Connection(id).token(), interest)?;
-            Ok(Conn::new(id, peer, stream, session))
+            Ok(Conn::new(id, peer, stream, session, out))
         });
         match added {
             Ok(id) => {
-                log::debug!("{peer}: connected");
+                log::debug!("{peer}: connected, {}", kind.name());
                 if is_stranger {
                     self.admission.stranger_came();
                 }
-                self.conns.note_ready(id);
-                self.conns.arm(id);
+                self.settle(id);
             }
             Err(e) => log::warn!("{peer}: cannot register the connection: {e}"),
         }

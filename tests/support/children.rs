@@ -117,7 +117,7 @@ impl Children {
             return Err(Refusal::new(ErrorCode::Limit, "no more commands now"));
         }
         let steps = match &spawn.program {
-            Program::Shell(script) => parse(script),
+            Program::Shell(script) => parse(&script.to_string_lossy()),
             Program::Argv(_) => None,
         };
         let Some(steps) = steps else {

@@ -169,6 +169,7 @@ fn what_is_asked_for_reaches_the_driver() {
         cwd: Some("d".into()),
         env: vec![("A".into(), "b".into())],
         stdin: false,
+        merge: false,
         pty: None,
     };
     assert!(matches!(&bench.effects()[..], [Effect::Spawn(spawn)] if **spawn == expected));

@@ -142,7 +142,7 @@ impl Loop {
 }
 
 fn shell(text: &str) -> Spawn {
-    Spawn { id: 7, program: Program::Shell(text.into()), cwd: None, env: vec![], stdin: true, pty: None }
+    Spawn { id: 7, program: Program::Shell(text.into()), cwd: None, env: vec![], stdin: true, merge: false, pty: None }
 }
 
 fn argv(argv: &[&str]) -> Spawn {
