@@ -52,6 +52,8 @@ pub struct Conn {
     pub id: ConnId,
     /// The other side's address.
     pub peer: SocketAddr,
+    /// When it was accepted, in milliseconds since the Unix epoch.
+    pub since: u64,
     /// Its protocol state.
     pub session: Session,
     /// What its session wants sent and done.
@@ -81,10 +83,11 @@ pub struct Conn {
 
 impl Conn {
     /// A connection that was just accepted and registered.
-    pub fn new(id: ConnId, peer: SocketAddr, socket: TcpStream, session: Session) -> Self {
+    pub fn new(id: ConnId, peer: SocketAddr, since: u64, socket: TcpStream, session: Session) -> Self {
         Conn {
             id,
             peer,
+            since,
             out: Outbox::default(),
             socket,
             // A new socket takes bytes, and the first read costs one call

@@ -1,7 +1,7 @@
 //! What a conversation has seen of one room, and what it does not have yet.
 
-use crate::client::connection::request;
 use crate::client::error::Result;
+use crate::client::frame::request;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
