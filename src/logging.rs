@@ -59,6 +59,8 @@ pub fn start() -> io::Result<LogGuard> {
     let target = LineSender { sender: sender.clone(), dropped: Arc::clone(&dropped) };
     let writer = std::thread::Builder::new().name("log".into()).spawn(move || write_lines(&receiver, &dropped))?;
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        // It would log what is typed, and each line that is printed above it.
+        .filter_module("rustyline", log::LevelFilter::Off)
         .target(env_logger::Target::Pipe(Box::new(target)))
         .init();
     Ok(LogGuard { sender, writer: Some(writer) })
