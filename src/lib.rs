@@ -22,6 +22,7 @@
 
 pub mod client;
 pub mod config;
+pub mod console;
 pub mod counters;
 pub mod disk;
 pub mod listen;

@@ -91,6 +91,14 @@ fn drivers_and_what_they_share_do_not_depend_on_each_other() {
 }
 
 #[test]
+fn conversations_know_no_connection_and_neither_side_knows_the_other() {
+    let below = ["crate::reactor", "crate::blocking", "crate::client", "crate::console", "crate::proto", "std::net"];
+    assert_eq!(offenders(&["talk", "text"], &below), [""; 0]);
+    assert_eq!(offenders(&["client"], &["crate::console", "crate::reactor", "crate::proto"]), [""; 0]);
+    assert_eq!(offenders(&["console"], &["crate::client", "crate::reactor", "crate::blocking", "mio"]), [""; 0]);
+}
+
+#[test]
 fn unsafe_code_stands_in_one_small_module() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let with: Vec<_> = sources(&src)

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use reactord::config::{self, Config, Mode};
+use reactord::console::Console;
 use reactord::listen::{self, Address, ListenError};
 use reactord::proto::Kind;
 use reactord::proto::session::Services;
@@ -89,6 +90,10 @@ struct Cli {
     #[arg(long, value_name = "ADDR")]
     plain_file: Option<String>,
 
+    /// Lets the operator take part in the chat from this terminal, or on standard input and output
+    #[arg(long)]
+    console: bool,
+
     /// Messages kept for each chat room
     #[arg(long, value_name = "N", default_value_t = config::DEFAULT_HISTORY)]
     history: usize,
@@ -166,7 +171,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
     // Handlers first: a signal that comes while starting must not be lost.
     let stop = signals::install().map_err(|e| start("cannot handle signals", &e))?;
     let descriptors = system::raise_descriptor_limit();
+    let console = cli.console;
     let config = configure(cli, descriptors)?;
+    if console && !config.services.chat {
+        return Err(Failure::Usage("--console takes part in the chat: it needs --services chat".into()));
+    }
     let mut listeners: Vec<_> = listen::bind_all(&addresses)?.into_iter().map(|bound| (Kind::Framed, bound)).collect();
     for (kind, addresses) in plain {
         log::warn!("{}: whoever is on this machine may use it, without authentication", kind.name());
@@ -179,8 +188,19 @@ fn run(cli: Cli) -> Result<(), Failure> {
         .write_all(announced.as_bytes())
         .and_then(|()| stdout.flush())
         .map_err(|e| start("cannot write to standard output", &e))?;
+    let console = if console {
+        let (console, port) =
+            Console::start(reactor.waker(), &log).map_err(|e| start("cannot start the console", &e))?;
+        reactor.attach_console(port);
+        Some(console)
+    } else {
+        None
+    };
     let ended = reactor.run().map_err(|e| start("the event loop failed", &e));
     drop(reactor);
+    if let Some(console) = console {
+        console.wait();
+    }
     log::info!("stopped");
     drop(log);
     ended

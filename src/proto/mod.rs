@@ -43,6 +43,12 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
+impl ConnId {
+    /// The operator's console, which is no connection but a member like one.
+    /// Drivers give this identity to nobody else.
+    pub const OPERATOR: ConnId = ConnId(u64::MAX);
+}
+
 /// Both clocks, as the driver read them.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {

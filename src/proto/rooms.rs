@@ -142,6 +142,12 @@ impl Rooms {
         self.people.name(conn, &Nick::operator())
     }
 
+    /// The names of the rooms that a connection is in.
+    pub fn rooms_of(&self, conn: ConnId) -> impl Iterator<Item = &str> {
+        let seats = self.people.get(conn).map_or(&[][..], |person| &person.seats);
+        seats.iter().map(|seat| &*self.rooms[seat.room].name)
+    }
+
     /// The room that a client means; no name that is not allowed means one.
     fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).or_else(|| self.by_name.get(names::nfc(name).as_str())).copied()

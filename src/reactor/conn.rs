@@ -52,6 +52,8 @@ pub struct Conn {
     pub id: ConnId,
     /// The other side's address.
     pub peer: SocketAddr,
+    /// When it was accepted, in milliseconds since the Unix epoch.
+    pub since: u64,
     /// Its protocol state.
     pub session: Endpoint,
     /// What its session wants sent and done.
@@ -86,10 +88,11 @@ pub struct Conn {
 impl Conn {
     /// A connection that was just accepted and registered, with what its
     /// session wants at once.
-    pub fn new(id: ConnId, peer: SocketAddr, socket: TcpStream, session: Endpoint, out: Outbox) -> Self {
+    pub fn new(id: ConnId, peer: SocketAddr, since: u64, socket: TcpStream, session: Endpoint, out: Outbox) -> Self {
         Conn {
             id,
             peer,
+            since,
             out,
             socket,
             // A new socket takes bytes, and the first read costs one call

@@ -3,6 +3,7 @@
 use super::conn::Conn;
 use super::sources::{conn_id, slot_of};
 use super::timers::Timers;
+use crate::console::Port;
 use crate::proto::rooms::{Deliver, Delivery};
 use crate::proto::{ConnId, Input, Now};
 use slab::Slab;
@@ -34,6 +35,8 @@ pub struct Connections {
     pub slow: Vec<ConnId>,
     /// Their deadlines.
     pub timers: Timers,
+    /// The operator's console, where there is one.
+    pub operator: Option<Port>,
     /// The most that may be queued for a connection by others, in bytes.
     output_limit: usize,
     /// The memory of all queues, in bytes.
@@ -52,6 +55,7 @@ impl Connections {
             dirty: Vec::new(),
             slow: Vec::new(),
             timers: Timers::default(),
+            operator: None,
             output_limit,
             queued: 0,
             now,
@@ -196,6 +200,9 @@ fn is_slow(conn: &mut Conn, limit: usize, now: Instant) -> bool {
 
 impl Deliver for Connections {
     fn deliver(&mut self, to: ConnId, delivery: &Delivery) {
+        if to == ConnId::OPERATOR {
+            return self.operator.iter_mut().for_each(|port| port.deliver(delivery));
+        }
         let now = self.now;
         let Some(conn) = self.slab.get_mut(slot_of(to)).filter(|conn| conn.id == to) else { return };
         conn.feed(now, Input::Delivery(delivery));

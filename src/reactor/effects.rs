@@ -124,7 +124,7 @@ impl Reactor {
     }
 
     /// The counters, as a JSON object.
-    fn stats(&mut self) -> Vec<u8> {
+    pub(super) fn stats(&mut self) -> Vec<u8> {
         let counters = &mut self.counters;
         counters.uptime_ms = (self.now.instant - self.started).as_millis() as u64;
         counters.connections = self.conns.len();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! poll -> latch events -> accept -> effects left over -> read and feed -> children
-//!      -> disk -> deadlines -> deliveries -> flush each connection once -> reap
+//!      -> disk -> console -> deadlines -> deliveries -> flush each connection once -> reap
 //! ```
 //!
 //! Events only latch readiness; what is done about it is bounded for each
@@ -17,6 +17,7 @@ mod connections;
 mod effects;
 mod flush;
 mod listener;
+mod operator;
 mod sources;
 mod timers;
 
@@ -27,6 +28,7 @@ use crate::process::Warden;
 use crate::proto::rooms::Rooms;
 use crate::proto::{ConnId, Endpoint, Input, Kind, Now, Outbox, SessionConfig};
 use crate::store::Store;
+use crate::wire::reply::LeaveReason;
 use admission::Admission;
 use child::Children;
 use conn::{Conn, ReadOutcome};
@@ -98,6 +100,7 @@ enum Accepting {
 #[derive(Debug)]
 pub struct Reactor {
     poll: Poll,
+    waker: Arc<Waker>,
     listeners: Vec<Listening>,
     signals: UnixStream,
     session_config: Arc<SessionConfig>,
@@ -144,8 +147,9 @@ impl Reactor {
             poll.registry().register(&mut socket, Source::Listener(index).token(), Interest::READABLE)?;
             listening.push(Listening { socket, kind, ready: true });
         }
+        let disk_waker = Arc::clone(&waker);
         let disk = Disk::open(&config.root, move || {
-            if let Err(e) = waker.wake() {
+            if let Err(e) = disk_waker.wake() {
                 log::error!("cannot wake the event loop: {e}");
             }
         })?;
@@ -158,6 +162,7 @@ impl Reactor {
         let registry = poll.registry().try_clone()?;
         Ok(Reactor {
             poll,
+            waker,
             listeners: listening,
             signals,
             session_config: config.session_config(),
@@ -208,6 +213,8 @@ impl Reactor {
             phases.end("children");
             self.run_disk();
             phases.end("disk");
+            self.run_console();
+            phases.end("console");
             self.run_deadlines();
             phases.end("deadlines");
             self.rooms.flush(&mut self.conns);
@@ -329,11 +336,12 @@ impl Reactor {
         let mut out = Outbox::default();
         let session = Endpoint::new(kind, &self.session_config, self.now, &mut out);
         let is_stranger = !session.is_authenticated();
+        let since = self.now.unix_ms;
         let registry = self.poll.registry();
         let added = self.conns.insert(|id| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut stream, Source::Connection(id).token(), interest)?;
-            Ok(Conn::new(id, peer, stream, session, out))
+            Ok(Conn::new(id, peer, since, stream, session, out))
         });
         match added {
             Ok(id) => {
@@ -549,6 +557,7 @@ impl Reactor {
         log::info!("stopping: {} connections, {} commands", self.conns.len(), self.children.len());
         self.stop_by = Some(self.now.instant + STOP_TIME);
         self.listeners.clear();
+        self.operator_leaves(LeaveReason::ShuttingDown);
         for id in self.conns.ids() {
             self.feed(id, Input::Shutdown);
         }

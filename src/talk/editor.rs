@@ -35,6 +35,9 @@ const MAX_ERASED_ROWS: usize = 8;
 /// How long the end waits for the editor to show what was printed last.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How long the editor may take to write out what it is drawing.
+const SETTLE: Duration = Duration::from_millis(20);
+
 /// Leaves bracketed paste, which the editor had turned on (xterm's control
 /// sequences, "Bracketed Paste Mode"), and clears the line that was typed.
 const LEAVE: &[u8] = b"\x1b[?2004l\r\x1b[J";
@@ -204,12 +207,13 @@ impl Printer {
         match self.0.gate.wait() {
             Pass::Editor => {
                 last.draws = self.0.gate.draws();
-                last.external.print(format!("{text}\n")).map_err(|e| io::Error::other(e.to_string()))
+                match last.external.print(format!("{text}\n")) {
+                    // The editor ended just now, and did not take it.
+                    Err(_) if self.0.gate.wait() == Pass::Terminal => write_line(text),
+                    printed => printed.map_err(|e| io::Error::other(e.to_string())),
+                }
             }
-            Pass::Terminal => {
-                let mut out = io::stdout().lock();
-                writeln!(out, "{text}").and_then(|()| out.flush())
-            }
+            Pass::Terminal => write_line(text),
         }
     }
 
@@ -218,6 +222,8 @@ impl Printer {
     pub fn finish(&self) {
         let draws = self.0.last.lock().unwrap_or_else(PoisonError::into_inner).draws;
         self.0.gate.wait_drawn(draws, LAST_WORDS);
+        // Drawing is told just before it is done.
+        std::thread::sleep(SETTLE);
         self.0.gate.end();
         self.restore();
     }
@@ -228,6 +234,11 @@ impl Printer {
         let _ = tcsetattr(stdio::stdin(), OptionalActions::Now, &self.0.before);
         let _ = rustix::io::write(stdio::stdout(), LEAVE);
     }
+}
+
+fn write_line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush())
 }
 
 /// What rustyline asks while it edits: completions, and nothing else; but its

@@ -1,37 +1,36 @@
 //! Runs a conversation: takes what comes, does what the model says, shows what
 //! there is to show.
 
-use super::inbox::{Event, Inbox, Next, Typed};
 use super::line::{self, Writer};
 use super::model::{Model, Output, Settings};
 use super::send;
 use crate::client::config::Config;
-use crate::client::error::Result;
+use crate::client::connection::Welcome;
+use crate::client::error::{ClientError, Result};
 use crate::client::files::link::jitter;
+use crate::client::halves::Sender;
 use crate::talk::editor::Words;
-use crate::talk::entry::Entry;
+use crate::talk::event::Incoming;
+use crate::talk::inbox::{Inbox, Next, Typed};
+use crate::talk::reader::View;
+use crate::talk::screen::Screen;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What is taken before the screen is brought up to date.
 const BATCH: usize = 256;
 
-/// Where entries are shown.
-pub trait Screen {
-    /// Takes one, as seen from the room `current`.
-    fn show(&mut self, entry: &Entry, current: Option<&str>);
-
-    /// Everything taken so far becomes visible.
-    fn flush(&mut self) -> Result<()>;
-}
-
-/// What the one who types sees of the conversation.
-#[derive(Debug, Default)]
-pub struct View {
-    /// The room in which words are said.
-    pub current: String,
-    /// All rooms.
-    pub rooms: Vec<String>,
+/// Something from the network.
+#[derive(Debug)]
+pub enum Event {
+    /// A greeted connection: its sending half and the greeting's answer.
+    Connected(Box<Sender>, Welcome),
+    /// A frame.
+    Frame(Incoming),
+    /// The connection ended, or did not come about.
+    Lost(ClientError),
+    /// An upload for that room ended, with the file's name on the server.
+    Uploaded(String, Result<String>),
 }
 
 /// A conversation and its threads.
@@ -39,7 +38,7 @@ pub struct View {
 pub struct Engine {
     config: Config,
     model: Model,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Event>>,
     writer: Option<Writer>,
     view: Arc<Mutex<View>>,
     words: Arc<Mutex<Words>>,
@@ -66,7 +65,7 @@ impl Engine {
     }
 
     /// Where typed lines go.
-    pub fn inbox(&self) -> Arc<Inbox> {
+    pub fn inbox(&self) -> Arc<Inbox<Event>> {
         self.inbox.clone()
     }
 
@@ -85,7 +84,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of the screen.
-    pub fn run(mut self, screen: &mut impl Screen, patient: bool) -> Result<u8> {
+    pub fn run(mut self, screen: &mut Screen, patient: bool) -> Result<u8> {
         loop {
             let next = self.inbox.next(patient || self.model.wants_lines(), self.model.poll_timeout());
             self.take(next);
@@ -102,14 +101,14 @@ impl Engine {
                 finished = self.carry_out(screen);
             }
             self.publish();
-            screen.flush()?;
+            screen.flush().map_err(output_error)?;
             if let Some(status) = finished {
                 return Ok(status);
             }
         }
     }
 
-    fn take(&mut self, next: Next) {
+    fn take(&mut self, next: Next<Event>) {
         let now = Instant::now();
         match next {
             Next::Timeout => self.model.handle_timeout(now),
@@ -143,7 +142,7 @@ impl Engine {
     }
 
     /// Does what the model says; the exit status where it is over.
-    fn carry_out(&mut self, screen: &mut impl Screen) -> Option<u8> {
+    fn carry_out(&mut self, screen: &mut Screen) -> Option<u8> {
         while let Some(output) = self.model.poll_output() {
             match output {
                 Output::Show(entry, current) => screen.show(&entry, current.as_deref()),
@@ -169,7 +168,7 @@ impl Engine {
         let (config, inbox) = (self.config.clone(), self.inbox.clone());
         std::thread::spawn(move || {
             let result = send::send(&config, &path);
-            inbox.push(Event::Uploaded(room, result));
+            inbox.push(0, Event::Uploaded(room, result));
         });
     }
 
@@ -181,5 +180,12 @@ impl Engine {
         drop(view);
         let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         words.nicks = self.model.neighbours().map(str::to_owned).collect();
+    }
+}
+
+fn output_error(error: std::io::Error) -> ClientError {
+    match error.kind() {
+        std::io::ErrorKind::BrokenPipe => ClientError::BrokenPipe,
+        _ => ClientError::local("cannot write to standard output", error),
     }
 }

@@ -1,13 +1,15 @@
 //! The threads of one connection after another: one that connects and then
 //! reads, one that writes, so that neither waits for who shows or types.
 
-use super::inbox::{Event, Inbox};
-use super::message::Incoming;
+use super::engine::Event;
 use crate::client::config::Config;
 use crate::client::connection::Connection;
 use crate::client::error::{ClientError, Result};
+use crate::client::frame::Frame;
 use crate::client::halves::Sender;
 use crate::client::outbox::Outbox;
+use crate::talk::event::Incoming;
+use crate::talk::inbox::Inbox;
 use crate::wire::ErrorCode;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
@@ -30,21 +32,26 @@ pub fn open(config: &Config) -> Result<Connection> {
 
 /// Tells `inbox` of the connection and of all that comes over it, in this
 /// thread, until it ends.
-pub fn follow(connection: Connection, inbox: &Inbox) {
+pub fn follow(connection: Connection, inbox: &Inbox<Event>) {
     let welcome = connection.welcome().clone();
     let (sender, mut receiver) = connection.split();
-    inbox.push(Event::Connected(Box::new(sender), welcome));
+    inbox.push(0, Event::Connected(Box::new(sender), welcome));
     loop {
-        match receiver.receive().and_then(|frame| Incoming::of(&frame)) {
-            Ok(frame) => inbox.push(Event::Frame(frame)),
-            Err(error) => return inbox.push(Event::Lost(error)),
+        match receiver.receive().and_then(|frame| incoming(&frame)) {
+            Ok(frame) => inbox.push(frame.cost(), Event::Frame(frame)),
+            Err(error) => return inbox.push(0, Event::Lost(error)),
         }
     }
 }
 
+/// Copies what is of use out of a receiver's buffers.
+fn incoming(frame: &Frame<'_>) -> Result<Incoming> {
+    Ok(Incoming { header: frame.fields()?, body: frame.body.to_vec() })
+}
+
 /// Waits, connects again under `nick`, and then follows the connection, in a
 /// thread of its own.
-pub fn reconnect(config: &Config, nick: String, wait: Duration, inbox: &Arc<Inbox>) {
+pub fn reconnect(config: &Config, nick: String, wait: Duration, inbox: &Arc<Inbox<Event>>) {
     let inbox = inbox.clone();
     let mut config = Config { nick: Some(nick), ..config.clone() };
     std::thread::spawn(move || {
@@ -59,7 +66,7 @@ pub fn reconnect(config: &Config, nick: String, wait: Duration, inbox: &Arc<Inbo
         };
         match opened {
             Ok(connection) => follow(connection, &inbox),
-            Err(error) => inbox.push(Event::Lost(error)),
+            Err(error) => inbox.push(0, Event::Lost(error)),
         }
     });
 }

@@ -11,12 +11,13 @@
 //! lost, at most one line is in doubt: the replay after entering the room
 //! again shows whether it had arrived, and otherwise it is said again.
 
-use super::action::{Action, Entered, Room};
-use super::message::Incoming;
-use crate::client::error::{ClientError, EXIT_CONNECTION, EXIT_REFUSED, EXIT_SIGNAL};
+use super::action::Action;
+use super::room::{Entered, Room};
+use crate::client::error::{ClientError, EXIT_CONNECTION, EXIT_REFUSED, EXIT_SIGNAL, ServerError};
 use crate::client::files::link;
 use crate::talk::command::{self, Command, Role};
 use crate::talk::entry::{self, Entry};
+use crate::talk::event::Incoming;
 use crate::wire::{ErrorCode, MAX_MESSAGE};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -488,60 +489,45 @@ impl Model {
 
     /// A frame came.
     pub fn handle_frame(&mut self, now: Instant, frame: &Incoming) {
-        match frame.header.event.as_deref() {
-            Some(event) => self.event(event, frame),
-            None if frame.header.id.is_some() => self.answer(now, frame),
-            // Nothing is asked without an id.
+        match frame.entry(&self.nick) {
+            Some(entry) => self.event(entry, frame.header.id),
+            None if frame.header.event.is_none() && frame.header.id.is_some() => self.answer(now, frame),
+            // A newer server may have more to tell, and nothing is asked without an id.
             None => {}
         }
         self.go_on(now);
     }
 
-    fn event(&mut self, event: &str, frame: &Incoming) {
-        let field = |field: &Option<String>| field.clone().unwrap_or_default();
-        let header = &frame.header;
-        match event {
-            "message" => self.message(frame),
-            "tell" => {
-                let (from, at) = (field(&header.from), header.at.unwrap_or(0));
-                self.show(Entry::Tell { from, at, text: frame.text() });
-            }
-            "joined" => {
-                let (room, nick) = (field(&header.room), field(&header.nick));
-                if let Some(room) = self.room(&room) {
+    fn event(&mut self, entry: Entry, id: Option<u64>) {
+        match &entry {
+            Entry::Message { .. } => return self.message(entry, id),
+            Entry::Joined { room, nick } => {
+                if let Some(room) = self.room(room) {
                     room.members.insert(nick.clone());
                 }
-                self.show(Entry::Joined { room, nick });
             }
-            "left" => {
-                let (room, nick, reason) = (field(&header.room), field(&header.nick), field(&header.reason));
-                if let Some(room) = self.room(&room) {
-                    room.members.remove(&nick);
+            Entry::Left { room, nick, .. } => {
+                if let Some(room) = self.room(room) {
+                    room.members.remove(nick);
                 }
-                self.show(Entry::Left { room, nick, reason });
             }
-            "renamed" => {
-                let (old, new) = (field(&header.old), field(&header.new));
-                for room in self.rooms.iter_mut().filter(|room| room.members.contains(&old)) {
-                    room.members.remove(&old);
-                    room.members.insert(new.clone());
-                }
-                self.show(Entry::Renamed { old, new });
-            }
-            // A newer server may have more to tell.
+            Entry::Renamed { old, new } => self.renamed(old, new),
             _ => {}
+        }
+        self.show(entry);
+    }
+
+    fn renamed(&mut self, old: &str, new: &str) {
+        for room in &mut self.rooms {
+            if room.members.remove(old) {
+                room.members.insert(new.to_owned());
+            }
         }
     }
 
-    fn message(&mut self, frame: &Incoming) {
-        let header = &frame.header;
-        let (Some(room), Some(seq), Some(from)) = (&header.room, header.seq, &header.from) else { return };
-        let replay = header.replay == Some(true);
-        let own = *from == self.nick;
-        let text = frame.text();
-        let at = header.at.unwrap_or(0);
-        let entry = Entry::Message { room: room.clone(), seq, at, from: from.clone(), text, own, replay };
-        if let Some(flight) = self.flight.as_mut().filter(|flight| Some(flight.id) == header.id)
+    fn message(&mut self, entry: Entry, id: Option<u64>) {
+        let Entry::Message { room, seq, .. } = &entry else { return };
+        if let Some(flight) = self.flight.as_mut().filter(|flight| Some(flight.id) == id)
             && let Some(left) = &mut flight.left
         {
             *left = left.saturating_sub(1);
@@ -550,7 +536,8 @@ impl Model {
             }
             return self.show(entry);
         }
-        let Some(missing) = self.room(room).and_then(|known| known.take(seq, header.id)) else { return };
+        let seq = *seq;
+        let Some(missing) = self.room(room).and_then(|known| known.take(seq, id)) else { return };
         if missing > 0 {
             self.note(format!("{missing} messages of {room} are missing here"));
         }
@@ -583,7 +570,7 @@ impl Model {
             return self.entered(index, frame);
         }
         let Some(flight) = self.flight.take_if(|flight| Some(flight.id) == id && flight.left.is_none()) else { return };
-        match frame.refusal() {
+        match refusal(frame) {
             Some(error) if error.is(ErrorCode::Limit) && self.pauses < MAX_PAUSES => {
                 self.pause = Some(now + FIRST_PAUSE * (1 << self.pauses));
                 self.pauses += 1;
@@ -629,11 +616,8 @@ impl Model {
             }
             Action::Nick { nick, .. } => {
                 self.note(format!("you are now {nick}"));
-                let old = std::mem::replace(&mut self.nick, nick);
-                for room in &mut self.rooms {
-                    room.members.remove(&old);
-                    room.members.insert(self.nick.clone());
-                }
+                self.renamed(&self.nick.clone(), &nick);
+                self.nick = nick;
             }
             Action::Who(room) => {
                 let nicks = self.list(frame);
@@ -660,7 +644,7 @@ impl Model {
 
     /// The answer to `join`.
     fn entered(&mut self, index: usize, frame: &Incoming) {
-        if let Some(error) = frame.refusal() {
+        if let Some(error) = refusal(frame) {
             return self.refuse_room(index, error.to_string());
         }
         let header = &frame.header;
@@ -692,6 +676,15 @@ impl Model {
             }
         }
     }
+}
+
+/// Why the server refused; `None` where it did not.
+fn refusal(frame: &Incoming) -> Option<ServerError> {
+    let header = &frame.header;
+    (header.ok == Some(false)).then(|| ServerError {
+        code: header.error.clone().unwrap_or_default(),
+        message: header.message.clone().unwrap_or_else(|| "no reason was given".to_owned()),
+    })
 }
 
 /// Whether another connection may help.

@@ -1,34 +1,18 @@
-//! What waits for the conversation, from all threads, with a limit on each.
+//! What waits for a conversation, from all threads, with a limit on each: what
+//! happens (`E`) and what is typed.
 //!
 //! Typed lines have a lane of their own: who types must never wait for who
 //! shows, because the editor shows only while it reads.
 
-use super::message::Incoming;
-use crate::client::connection::Welcome;
-use crate::client::error::ClientError;
-use crate::client::halves::Sender;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Frames that may wait, in bytes; beyond it the connection is not read.
-const MAX_FRAMES: usize = 4 << 20;
+/// What happened and was not taken yet may cost so many bytes.
+const MAX_COST: usize = 4 << 20;
 
 /// Lines that may wait.
 const MAX_LINES: usize = 1_000;
-
-/// Something from the network.
-#[derive(Debug)]
-pub enum Event {
-    /// A greeted connection: its sending half and the greeting's answer.
-    Connected(Box<Sender>, Welcome),
-    /// A frame.
-    Frame(Incoming),
-    /// The connection ended, or did not come about.
-    Lost(ClientError),
-    /// An upload for that room ended, with the file's name on the server.
-    Uploaded(String, Result<String, ClientError>),
-}
 
 /// Something from who types.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,48 +36,70 @@ pub enum Typed {
 
 /// What comes next.
 #[derive(Debug)]
-pub enum Next {
-    /// From the network.
-    Event(Event),
+pub enum Next<E> {
+    /// It happened.
+    Event(E),
     /// From who types.
     Typed(Typed),
     /// Nothing until the deadline.
     Timeout,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    events: VecDeque<Event>,
-    bytes: usize,
+#[derive(Debug)]
+struct State<E> {
+    /// With what each costs, in bytes.
+    events: VecDeque<(usize, E)>,
+    cost: usize,
     lines: VecDeque<Typed>,
 }
 
 /// A queue with two lanes.
-#[derive(Debug, Default)]
-pub struct Inbox {
-    state: Mutex<State>,
+#[derive(Debug)]
+pub struct Inbox<E> {
+    state: Mutex<State<E>>,
     changed: Condvar,
 }
 
-fn cost(event: &Event) -> usize {
-    match event {
-        Event::Frame(frame) => frame.cost(),
-        _ => 0,
+impl<E> Default for Inbox<E> {
+    fn default() -> Self {
+        let state = State { events: VecDeque::new(), cost: 0, lines: VecDeque::new() };
+        Inbox { state: Mutex::new(state), changed: Condvar::new() }
     }
 }
 
-impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl<E> Inbox<E> {
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
         // A panic elsewhere leaves plain queues behind, which are still right.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues an event, waiting while too many bytes wait.
-    pub fn push(&self, event: Event) {
-        let full = |state: &mut State| state.bytes > MAX_FRAMES;
-        let mut state = self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
-        state.bytes += cost(&event);
-        state.events.push_back(event);
+    /// Queues what happened, which costs so many bytes, waiting while too much
+    /// waits.
+    pub fn push(&self, cost: usize, event: E) {
+        let full = |state: &mut State<E>| state.cost > MAX_COST;
+        let state = self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        self.add(state, cost, event);
+    }
+
+    /// Queues what happened; false where too much waits already.
+    pub fn try_push(&self, cost: usize, event: E) -> bool {
+        let state = self.lock();
+        let free = state.cost <= MAX_COST;
+        if free {
+            self.add(state, cost, event);
+        }
+        free
+    }
+
+    /// Queues what happened however much waits; for what comes seldom and must
+    /// not be lost.
+    pub fn force_push(&self, event: E) {
+        self.add(self.lock(), 0, event);
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State<E>>, cost: usize, event: E) {
+        state.cost += cost;
+        state.events.push_back((cost, event));
         self.changed.notify_all();
     }
 
@@ -110,7 +116,7 @@ impl Inbox {
 
     /// Queues what was typed, waiting while too much waits.
     pub fn type_in(&self, typed: Typed) {
-        let full = |state: &mut State| state.lines.len() >= MAX_LINES;
+        let full = |state: &mut State<E>| state.lines.len() >= MAX_LINES;
         let mut state = self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
         state.lines.push_back(typed);
         self.changed.notify_all();
@@ -118,15 +124,15 @@ impl Inbox {
 
     /// What is there, typed lines first where they are wanted; waits for it
     /// until `deadline`.
-    pub fn next(&self, lines: bool, deadline: Option<Instant>) -> Next {
+    pub fn next(&self, lines: bool, deadline: Option<Instant>) -> Next<E> {
         let mut state = self.lock();
         loop {
             if lines && let Some(typed) = state.lines.pop_front() {
                 self.changed.notify_all();
                 return Next::Typed(typed);
             }
-            if let Some(event) = state.events.pop_front() {
-                state.bytes -= cost(&event);
+            if let Some((cost, event)) = state.events.pop_front() {
+                state.cost -= cost;
                 self.changed.notify_all();
                 return Next::Event(event);
             }
@@ -150,14 +156,10 @@ mod tests {
         Typed::Line { room: None, text: text.to_owned(), echo: true }
     }
 
-    fn frame(length: usize) -> Event {
-        Event::Frame(Incoming { body: vec![0; length], ..Incoming::default() })
-    }
-
     #[test]
     fn lines_come_first_and_only_where_they_are_wanted() {
         let inbox = Inbox::default();
-        inbox.push(frame(1));
+        inbox.push(1, "event");
         inbox.type_in(line("a"));
         assert!(matches!(inbox.next(false, None), Next::Event(_)));
         assert!(matches!(inbox.next(false, Some(Instant::now())), Next::Timeout));
@@ -167,20 +169,22 @@ mod tests {
     #[test]
     fn a_full_lane_of_frames_holds_up_neither_lines_nor_for_ever() {
         let inbox = Arc::new(Inbox::default());
-        inbox.push(frame(MAX_FRAMES + 1));
+        inbox.push(MAX_COST + 1, "large");
+        assert!(!inbox.try_push(1, "more"));
         let network = std::thread::spawn({
             let inbox = inbox.clone();
-            move || inbox.push(frame(1))
+            move || inbox.push(1, "last")
         });
         assert_eq!(inbox.try_type(line("a")), Ok(()));
         assert!(!network.is_finished());
         assert!(matches!(inbox.next(false, None), Next::Event(_)));
         network.join().unwrap();
+        inbox.force_push("at any time");
     }
 
     #[test]
     fn lines_have_a_limit_and_come_back_beyond_it() {
-        let inbox = Inbox::default();
+        let inbox = Inbox::<()>::default();
         let taken = (0..2 * MAX_LINES).filter(|_| inbox.try_type(line("a")).is_ok()).count();
         assert_eq!(taken, MAX_LINES);
         assert!(matches!(inbox.next(true, Some(Instant::now() + Duration::from_secs(9))), Next::Typed(_)));
