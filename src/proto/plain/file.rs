@@ -2,7 +2,7 @@
 //! raw bytes, no identifiers, and no answer to a `put`.
 //!
 //! A driver treats it as a session: the same inputs, effects and questions.
-//! This module cuts the input into requests; [`transfer`] carries them out,
+//! This module cuts the input into requests; `transfer` carries them out,
 //! one after the other.
 
 mod transfer;
