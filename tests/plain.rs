@@ -278,7 +278,7 @@ fn what_is_no_request_ends_the_connection() {
 #[test]
 fn a_file_that_shrinks_while_it_is_sent_ends_the_connection_short() {
     let server = plain();
-    let path = write_file(&server.root(), "big", &noise(64 << 20, 4));
+    let path = write_file(&server.root(), "big", &vec![7; 64 << 20]);
     let mut stream = connect(&server, "plain-file");
     stream.write_all(&common::frame(json!({"cmd": "get", "filename": "big"}), b"")).unwrap();
     answer(&stream);
@@ -286,7 +286,7 @@ fn a_file_that_shrinks_while_it_is_sent_ends_the_connection_short() {
     std::fs::File::options().write(true).open(path).unwrap().set_len(1 << 20).unwrap();
     let mut got = Vec::new();
     stream.read_to_end(&mut got).unwrap();
-    assert!(got.len() < 64 << 20 && got == noise(64 << 20, 4)[..got.len()]);
+    assert!(got.len() < 64 << 20 && !got.contains(&0));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Plain files on a disk of the test's own, which holds names and bytes.
 
+use super::transfer::{BATCH, MAX_WAITING};
 use super::*;
 use crate::proto::Effect;
-use crate::proto::files::DiskRequest;
-use crate::wire::error::ErrorCode;
+use crate::proto::files::{DiskDone, DiskOp, DiskRequest, FileHandle};
+use crate::wire::MAX_DATA;
+use crate::wire::error::{ErrorCode, Refusal};
+use crate::wire::request::IfExists;
 use std::collections::{BTreeMap, HashMap};
 use std::io::IoSlice;
 
