@@ -45,8 +45,10 @@ impl Reactor {
     /// Carries out a session's effects until it has none or its time is over,
     /// then puts the connection on the lists it belongs on.
     pub(super) fn settle(&mut self, id: ConnId) {
+        // Whoever had its time goes on in the next turn, whatever happens to it meanwhile.
+        let had_its_time = self.conns.get(id).is_none_or(|conn| conn.in_postponed);
         let mut began = None;
-        while self.carry_out_next(id) {
+        while !had_its_time && self.carry_out_next(id) {
             if began.get_or_insert_with(Instant::now).elapsed() > EFFECTS_TIME {
                 self.conns.postpone(id);
                 break;
