@@ -3,6 +3,8 @@
 PREFIX ?= /usr/local
 PORT ?= 8899
 CLIENTS ?= 15000
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS = decoder header session path terminal
 
 .PHONY: help build run test lint bench load bench-report sim fuzz install clean
 
@@ -20,6 +22,18 @@ test: ## Every test
 
 sim: ## A million simulated runs (SIM_SEEDS)
 	SIM_SEEDS=$${SIM_SEEDS:-1000000} cargo test --locked --release --test sim
+
+# RUSTC_BOOTSTRAP lets a stable compiler count coverage; what is found new stays
+# in fuzz/target, so that the corpus of the repository grows by choice alone.
+fuzz: ## Each fuzzer for FUZZ_SECONDS (60)
+	@if ! cargo fuzz --version >/dev/null 2>&1; then \
+		echo "skipped: cargo-fuzz is not there (cargo install cargo-fuzz)"; exit 0; \
+	fi; \
+	set -e; for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/target/corpus/$$target; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run -s none $$target fuzz/target/corpus/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=400 -print_final_stats=1; \
+	done
 
 lint: ## Formatting, clippy and the documentation's links
 	cargo fmt --check

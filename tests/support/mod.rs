@@ -6,4 +6,5 @@
 pub mod children;
 pub mod disk;
 pub mod frames;
+pub mod oracles;
 pub mod world;

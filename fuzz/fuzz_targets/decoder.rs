@@ -1,0 +1,7 @@
+//! Fuzzes with the oracle `decoder` of tests/support, which says what must hold.
+#![no_main]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| support::oracles::decoder(data));
