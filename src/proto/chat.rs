@@ -142,6 +142,13 @@ impl Chat {
                 return replay.held.push(delivery.frames.clone());
             }
         }
+        if delivery.room.is_none() && self.held > 0 {
+            // Somebody is named anew, and that must not overtake what is held
+            // of a room where the old name came in: the replays go out at once.
+            while !self.replays.is_empty() {
+                self.finish(0, out);
+            }
+        }
         out.queue.encoded(&delivery.frames);
     }
 

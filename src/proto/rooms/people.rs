@@ -20,6 +20,9 @@ pub(super) struct Person {
     pub(super) seats: Vec<Seat>,
 }
 
+/// A suggested nick ends in a number below this one, if such a nick is free.
+const SMALL_NUMBERS: u64 = 17;
+
 /// Every connection with a nick.
 #[derive(Debug, Default)]
 pub(super) struct People {
@@ -77,9 +80,16 @@ impl People {
         }
     }
 
-    /// At most as many steps as there are people: each taken one has a bearer.
+    /// A free nick like that one. Small numbers first, because people like
+    /// them; then one that nobody has unless they chose it: a crowd of one name
+    /// must not make each newcomer of it cost a step for each of the others.
     fn free_like(&self, nick: &Nick) -> Nick {
-        (2..).map(|n| nick.numbered(n)).find(|n| !self.by_key.contains_key(n.key().as_str())).expect("endless")
+        let beyond = self.by_key.len() as u64 + SMALL_NUMBERS;
+        (2..SMALL_NUMBERS)
+            .chain(beyond..)
+            .map(|n| nick.numbered(n))
+            .find(|n| !self.by_key.contains_key(n.key().as_str()))
+            .expect("endless")
     }
 
     /// Gives `conn` a nick that is free or its own.
