@@ -13,7 +13,7 @@ use crate::wire::error::{ErrorCode, Refusal};
 use crate::wire::request::IfExists;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self as sys, AtFlags, FileType, Mode};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 /// An upload that is about to begin.
 #[derive(Debug)]
@@ -150,5 +150,5 @@ fn adopt(file: &OwnedFd, create: &Create) -> rustix::io::Result<()> {
             sys::futimens(file, &modified(ms))?;
         }
     }
-    sys::fsync(file)
+    retry_on_intr(|| sys::fsync(file))
 }

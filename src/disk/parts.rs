@@ -13,7 +13,7 @@
 use super::jail::{Jail, identity};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{self as sys, AtFlags, Dir, FlockOperation, Mode, OFlags, XattrFlags};
-use rustix::io::{Errno, Result};
+use rustix::io::{Errno, Result, retry_on_intr};
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -95,7 +95,7 @@ impl Parts {
             if offset > length {
                 offset = 0;
             }
-            sys::ftruncate(&file, offset)?;
+            retry_on_intr(|| sys::ftruncate(&file, offset))?;
             self.set_progress(&file, offset)?;
             // It is in use, whatever becomes of it.
             sys::futimens(&file, &now())?;
@@ -117,7 +117,7 @@ impl Parts {
         let (noted, _) = super::jail::split(path);
         self.note(jail, noted);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | exclusive;
-        let file = sys::openat(directory, name, flags, mode)?;
+        let file = retry_on_intr(|| sys::openat(directory, name, flags, mode))?;
         sys::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         // A sweep that found nothing here may have taken the note back meanwhile.
         self.note(jail, noted);

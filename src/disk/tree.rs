@@ -8,7 +8,7 @@ use crate::wire::error::{ErrorCode, Refusal};
 use crate::wire::files::{Kind, Status};
 use crate::wire::request::IfExists;
 use rustix::fs::{self as sys, AtFlags, FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 /// A file's description as it goes over the wire.
 pub(super) fn status(stat: &Stat) -> Status {
@@ -55,7 +55,7 @@ pub(super) fn make_parents(jail: &Jail, path: &str) -> rustix::io::Result<()> {
     for end in ends {
         let (directory, name) = jail.parent(&path[..end])?;
         match sys::mkdirat(&directory, name, Mode::from_raw_mode(0o777)) {
-            Ok(()) => sys::fsync(&directory)?,
+            Ok(()) => retry_on_intr(|| sys::fsync(&directory))?,
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }

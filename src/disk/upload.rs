@@ -10,7 +10,7 @@ use crate::wire::error::{ErrorCode, Refusal};
 use crate::wire::request::IfExists;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self as sys, AtFlags, FallocateFlags, FileType, Mode, RenameFlags, Timespec, Timestamps};
-use rustix::io::{Errno, Result, pwrite};
+use rustix::io::{Errno, Result, pwrite, retry_on_intr};
 
 /// A resumable upload is made durable each time this many bytes came.
 const DURABLE_STEP: u64 = 32 << 20;
@@ -60,7 +60,7 @@ impl Upload {
         if left == 0 {
             return Ok(());
         }
-        match sys::fallocate(&self.part.file, FallocateFlags::KEEP_SIZE, self.written, left) {
+        match retry_on_intr(|| sys::fallocate(&self.part.file, FallocateFlags::KEEP_SIZE, self.written, left)) {
             Err(Errno::OPNOTSUPP) => {
                 let free = sys::fstatvfs(&self.part.file)?;
                 if free.f_bavail.saturating_mul(free.f_frsize) < left { Err(Errno::NOSPC) } else { Ok(()) }
@@ -94,7 +94,7 @@ impl Upload {
     }
 
     fn make_durable(&mut self, parts: &Parts) -> Result<()> {
-        sys::fdatasync(&self.part.file)?;
+        retry_on_intr(|| sys::fdatasync(&self.part.file))?;
         parts.set_progress(&self.part.file, self.written)?;
         self.durable = self.written;
         Ok(())
@@ -144,13 +144,13 @@ impl Upload {
         if let Some(ms) = self.create.mtime_ms {
             sys::futimens(file, &modified(ms))?;
         }
-        sys::fsync(file)?;
+        retry_on_intr(|| sys::fsync(file))?;
         // The directory may have been moved meanwhile, even out of the root.
         if identity(&sys::fstat(jail.directory(above, true)?)?) != identity(&sys::fstat(&self.directory)?) {
             return Err(Errno::NOENT);
         }
         rename(&self.directory, &self.part.name, &self.directory, name, self.create.exists)?;
-        sys::fsync(&self.directory)
+        retry_on_intr(|| sys::fsync(&self.directory))
     }
 
     fn refuse_name(&self, errno: Errno) -> Refusal {
@@ -167,7 +167,8 @@ impl Upload {
     pub(super) fn release(mut self, parts: &Parts, keep: bool) {
         if keep && self.create.key.is_some() && self.written > 0 {
             // Gives back what was reserved beyond that.
-            let kept = sys::ftruncate(&self.part.file, self.written).and_then(|()| self.make_durable(parts));
+            let kept =
+                retry_on_intr(|| sys::ftruncate(&self.part.file, self.written)).and_then(|()| self.make_durable(parts));
             if kept.is_ok() {
                 return;
             }

@@ -51,7 +51,7 @@ const OUTLIVED: [i32; 4] = [
 /// The server's side: starts the warden with the first command.
 #[derive(Debug)]
 pub enum Warden {
-    /// None is wanted, or none could be started.
+    /// None is wanted.
     Off,
     /// To be started from this program, which calls [`main`] when its first
     /// argument is [`ARGUMENT`].
@@ -75,10 +75,11 @@ impl Warden {
     /// number for it, small and used by one group at a time.
     pub fn watch(&mut self, slot: usize, group: u32, on_terminal: bool) {
         if let Warden::Ready(program) = self {
-            *self = start(program).unwrap_or_else(|e| {
-                log::error!("cannot start the warden: commands would survive a killed server: {e}");
-                Warden::Off
-            });
+            match start(program) {
+                Ok(warden) => *self = warden,
+                // Tried again with the next command: what is short now may not be then.
+                Err(e) => log::error!("cannot start the warden: this command would survive a killed server: {e}"),
+            }
         }
         let group = group as i32;
         self.write(slot, if on_terminal { -group } else { group });

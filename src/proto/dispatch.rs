@@ -469,6 +469,15 @@ impl Dispatcher {
         self.chat.as_ref().map_or(0, |chat| chat.held())
     }
 
+    /// Memory of bodies that are not complete, or not at the disk, in bytes.
+    pub(super) fn gathered(&self) -> usize {
+        let body = match &self.incoming {
+            Some(Incoming { body: Body::Gather(gathered), .. }) => gathered.capacity(),
+            _ => 0,
+        };
+        body + self.files.as_ref().map_or(0, |files| files.waiting())
+    }
+
     fn is_live(&self, id: u64) -> bool {
         self.exec.as_ref().is_some_and(|exec| exec.is_live(id))
             || self.files.as_ref().is_some_and(|files| files.is_live(id))

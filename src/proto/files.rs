@@ -371,6 +371,11 @@ impl Files {
     pub fn wants_input(&self) -> bool {
         self.uploads.wants_input()
     }
+
+    /// Bytes of its uploads that are gathered or at the disk.
+    pub fn waiting(&self) -> usize {
+        self.uploads.waiting()
+    }
 }
 
 /// Answers with what the operation found.

@@ -128,7 +128,8 @@ impl Session {
             Input::Drained => {}
             Input::SlowConsumer => {
                 out.queue.drop_unsent_frames();
-                let message = "more was queued for this connection than it took: read faster, or join fewer rooms";
+                let message =
+                    "the server held too much for this connection: read faster, join fewer rooms, or send less at once";
                 dispatcher.fail(ErrorCode::SlowConsumer, message, LeaveReason::SlowConsumer, out);
             }
             Input::Kicked => {
@@ -312,6 +313,11 @@ impl Session {
     /// output limit.
     pub fn held(&self) -> usize {
         self.dispatcher.held()
+    }
+
+    /// Memory of what the peer sent and nobody has taken yet, in bytes.
+    pub fn input_memory(&self) -> usize {
+        self.input.capacity() + self.dispatcher.gathered()
     }
 }
 

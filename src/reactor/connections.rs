@@ -155,7 +155,7 @@ impl Connections {
         }
     }
 
-    /// The memory of all queues, in bytes, as of the last [`Connections::account`] of each.
+    /// The memory of all queues and kept input, in bytes, as of the last [`Connections::account`] of each.
     pub fn queued(&self) -> usize {
         self.queued
     }
@@ -163,7 +163,7 @@ impl Connections {
     /// Brings the total of all queues up to date with this connection's.
     pub fn account(&mut self, id: ConnId) {
         let Some(conn) = self.slab.get_mut(slot_of(id)).filter(|conn| conn.id == id) else { return };
-        let memory = conn.out.queue.memory() + conn.session.held();
+        let memory = conn.out.queue.memory() + conn.session.held() + conn.session.input_memory();
         self.queued = self.queued - conn.accounted + memory;
         conn.accounted = memory;
     }

@@ -53,8 +53,8 @@ const READ_BUDGET: usize = 64 << 10;
 /// Connections accepted in one turn.
 const ACCEPT_BUDGET: usize = 256;
 
-/// How long reading, and then flushing, may go on in one turn; whoever is left
-/// is first in the next one.
+/// How long reading, collecting what the disk did, and flushing may each go on
+/// in one turn; whoever is left is first in the next one.
 const PHASE_TIME: Duration = Duration::from_millis(10);
 
 /// How many connections are served between looks at the clock.
@@ -113,6 +113,8 @@ pub struct Reactor {
     save_at: Option<Instant>,
     children: Children,
     disk: Disk,
+    /// Whether the last turn had no time for all that the disk did.
+    disk_waits: bool,
     counters: Counters,
     now: Now,
     started: Instant,
@@ -172,6 +174,7 @@ impl Reactor {
             save_at: None,
             children: Children::new(registry, config.max_jobs, Warden::new("/proc/self/exe")),
             disk,
+            disk_waits: false,
             counters: Counters {
                 mode: "reactor",
                 version: env!("CARGO_PKG_VERSION"),
@@ -245,6 +248,7 @@ impl Reactor {
             || !self.conns.postponed.is_empty()
             || !self.conns.dirty.is_empty()
             || self.children.is_ready()
+            || self.disk_waits
             || (waiting && self.accepting == Accepting::Yes)
         {
             return Some(Duration::ZERO);
@@ -401,9 +405,15 @@ impl Reactor {
     }
 
     fn run_disk(&mut self) {
+        let began = Instant::now();
         while let Some(completion) = self.disk.poll() {
             self.disk_completed(completion);
+            self.disk_waits = began.elapsed() > PHASE_TIME;
+            if self.disk_waits {
+                return;
+            }
         }
+        self.disk_waits = false;
     }
 
     fn run_deadlines(&mut self) {

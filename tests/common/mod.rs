@@ -264,17 +264,22 @@ impl Client {
 
     /// The next frame, or `None` at a clean end.
     pub fn try_receive(&mut self) -> Option<Frame> {
+        self.next_frame().unwrap()
+    }
+
+    /// As [`Client::try_receive`], for a connection that may break.
+    pub fn next_frame(&mut self) -> std::io::Result<Option<Frame>> {
         let mut length = [0; 4];
-        if self.reader.fill_buf().unwrap().is_empty() {
-            return None;
+        if self.reader.fill_buf()?.is_empty() {
+            return Ok(None);
         }
-        self.reader.read_exact(&mut length).unwrap();
+        self.reader.read_exact(&mut length)?;
         let mut header = vec![0; i32::from_le_bytes(length) as usize];
-        self.reader.read_exact(&mut header).unwrap();
-        let header: Value = serde_json::from_slice(&header).unwrap();
+        self.reader.read_exact(&mut header)?;
+        let header: Value = serde_json::from_slice(&header)?;
         let mut body = vec![0; header["size"].as_u64().unwrap_or(0) as usize];
-        self.reader.read_exact(&mut body).unwrap();
-        Some((header, body))
+        self.reader.read_exact(&mut body)?;
+        Ok(Some((header, body)))
     }
 
     pub fn receive(&mut self) -> Frame {

@@ -106,6 +106,11 @@ impl Uploads {
         self.waiting < MAX_WAITING
     }
 
+    /// Bytes gathered or at the disk.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     pub(super) fn begin(&mut self, id: u64, file: FileHandle, path: String, length: u64, received: u64) {
         self.open.insert(id, Upload { file, path, length, received, batch: Vec::new(), writing: 0 });
     }

@@ -1,0 +1,150 @@
+//! Commands by the thousand, and what is left of them when their connections
+//! break or their server is killed.
+
+use crate::common::{Client, Options, Server, wait_for};
+use crate::scale;
+use crate::tracer::Tracer;
+use crate::work::{self, Holdings, Neighbour};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// At once, over all connections together.
+const AT_ONCE: usize = 200;
+const CONNECTIONS: usize = 4;
+
+/// Runs a share of commands on a connection, so many at once: every third on
+/// a terminal, every third with input, and checks every byte.
+fn run_many(client: &mut Client, count: usize) {
+    let mut outputs: HashMap<u64, Vec<u8>> = HashMap::new();
+    let (mut started, mut ended) = (0, 0);
+    while ended < count {
+        while started < count && started - ended < AT_ONCE / CONNECTIONS {
+            let id = started as u64;
+            let mut request = json!({"cmd": "exec", "id": id, "shell": format!("cat; echo {id}; exit {}", id % 200)});
+            match id % 3 {
+                0 => request["pty"] = json!({"rows": 24, "cols": 80, "term": "vt100"}),
+                1 => request["stdin"] = json!(false),
+                _ => {}
+            }
+            if id % 3 == 0 {
+                request["shell"] = format!("echo {id}; exit {}", id % 200).into();
+            }
+            client.send(request, b"");
+            if id % 3 == 2 {
+                client.send(json!({"cmd": "input", "id": id, "eof": true}), b"in ");
+            }
+            started += 1;
+        }
+        let (header, body) = client.receive();
+        let id = header["id"].as_u64().unwrap();
+        match header["event"].as_str() {
+            Some("stdout") => outputs.entry(id).or_default().extend(body),
+            Some("exit") => {
+                assert_eq!(header, json!({"event": "exit", "id": id, "code": id % 200}));
+                let output = String::from_utf8(outputs.remove(&id).unwrap_or_default()).unwrap();
+                let expected = [format!("{id}\r\n"), format!("{id}\n"), format!("in {id}\n")];
+                assert_eq!(output, expected[id as usize % 3]);
+                ended += 1;
+            }
+            _ => assert_eq!((&header["re"], &header["ok"]), (&json!("exec"), &json!(true)), "{header}"),
+        }
+    }
+}
+
+#[test]
+fn commands_by_the_thousand_leave_nothing_and_lose_nothing() {
+    let server = Server::start();
+    let before = Holdings::of(&server);
+    let neighbour = Neighbour::start(&server);
+    std::thread::scope(|scope| {
+        for n in 0..CONNECTIONS {
+            let mut client = server.client(&format!("many-{n}"));
+            scope.spawn(move || run_many(&mut client, scale(500, 10_000) / CONNECTIONS));
+        }
+    });
+    neighbour.slowest();
+    before.come_back(&server);
+}
+
+/// Whether any process has these words in its environment.
+fn anybody_has(mark: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    // A process may be gone before it is looked at; one that is being reaped has no environment.
+    let environments = processes.filter_map(|process| std::fs::read(process.path().join("environ")).ok());
+    let mark = mark.as_bytes();
+    environments.into_iter().any(|environment| environment.split(|byte| *byte == 0).any(|entry| entry == mark))
+}
+
+#[test]
+fn what_twenty_broken_connections_ran_is_gone_in_time() {
+    let server = Server::start();
+    let before = Holdings::of(&server);
+    let mark = format!("REACTORD_TEST={}-{}", server.pid(), server.address.port());
+    let (name, value) = mark.split_once('=').unwrap();
+    let texts = ["sleep 95", "sleep 95 | sleep 95", "yes >/dev/null", "(sleep 95 & sleep 95 & wait)", "cat"];
+    let clients: Vec<Client> = (0..20)
+        .map(|n| {
+            let mut client = server.client(&format!("broken-{n}"));
+            for (id, text) in texts.iter().enumerate() {
+                let pty = json!({"rows": 24, "cols": 80, "term": "vt100"});
+                let pty = if n % 2 == 0 { pty } else { Value::Null };
+                let mut request = json!({"cmd": "exec", "id": id, "shell": text, "env": {name: value}});
+                if !pty.is_null() {
+                    request["pty"] = pty;
+                }
+                assert_eq!(client.call(request)["ok"], true);
+            }
+            client
+        })
+        .collect();
+    assert!(anybody_has(&mark));
+    for client in &clients {
+        socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    let began = Instant::now();
+    drop(clients);
+    wait_for("their commands to be gone", || (!anybody_has(&mark)).then_some(()));
+    // None of them ignores what it is asked for.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    before.come_back(&server);
+}
+
+#[test]
+fn a_warden_that_could_not_be_started_once_is_started_with_the_next_command() {
+    let server = Server::start();
+    let mut client = server.client("client");
+    let mark = format!("REACTORD_TEST={}-{}", server.pid(), server.address.port());
+    let (name, value) = mark.split_once('=').unwrap();
+    // The first command is the first call, its warden the second.
+    let Some(tracer) = Tracer::attach(&server, "clone,clone3,vfork,fork", "error=EAGAIN:when=2") else { return };
+    assert_eq!(work::run(&mut client, "echo x", json!({})).unwrap(), b"x\n");
+    assert_eq!(tracer.detach(), 1);
+    let request = json!({"cmd": "exec", "id": 1, "argv": ["sleep", "94"], "env": {name: value}});
+    assert_eq!(client.call(request)["ok"], true);
+    assert!(anybody_has(&mark));
+    server.kill();
+    wait_for("the command to be ended", || (!anybody_has(&mark)).then_some(()));
+}
+
+#[test]
+fn eight_that_shout_at_one_who_stands_still_starve_nobody() {
+    let server = Options::new().start();
+    let mut still = server.client("still");
+    for id in 0..8 {
+        still.send(json!({"cmd": "exec", "id": id, "argv": ["yes"]}), b"");
+    }
+    let memory = server.memory();
+    let neighbour = Neighbour::start(&server);
+    let mut reading = server.client("reading");
+    // One who reads gets on beside them.
+    reading.send(json!({"cmd": "exec", "id": 1, "argv": ["yes"]}), b"");
+    let mut seen = 0;
+    while seen < scale(16 << 20, 1 << 30) {
+        seen += reading.receive().1.len();
+    }
+    drop(reading);
+    let slowest = neighbour.slowest();
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+    assert!(server.memory() < memory + (16 << 20), "{memory} -> {}", server.memory());
+}
