@@ -20,10 +20,13 @@
 //! An arrow goes down only, and the drivers never import each other;
 //! `tests/layers.rs` holds that.
 
+pub mod admission;
 pub mod client;
 pub mod config;
 pub mod counters;
 pub mod disk;
+pub mod flush;
+pub mod limits;
 pub mod listen;
 pub mod logging;
 pub mod process;
@@ -35,5 +38,6 @@ mod sys;
 pub mod system;
 pub mod talk;
 pub mod text;
+pub mod timers;
 pub mod token;
 pub mod wire;
