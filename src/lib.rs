@@ -21,6 +21,7 @@
 //! `tests/layers.rs` holds that.
 
 pub mod admission;
+pub mod blocking;
 pub mod client;
 pub mod config;
 pub mod counters;

@@ -1,6 +1,7 @@
 //! The server: from a command line to a running driver.
 
 use clap::Parser;
+use reactord::blocking::Blocking;
 use reactord::config::{self, Config, Mode};
 use reactord::listen::{self, Address, ListenError};
 use reactord::proto::Kind;
@@ -166,6 +167,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     // Handlers first: a signal that comes while starting must not be lost.
     let stop = signals::install().map_err(|e| start("cannot handle signals", &e))?;
     let descriptors = system::raise_descriptor_limit();
+    let mode = cli.mode;
     let config = configure(cli, descriptors)?;
     let mut listeners: Vec<_> = listen::bind_all(&addresses)?.into_iter().map(|bound| (Kind::Framed, bound)).collect();
     for (kind, addresses) in plain {
@@ -173,14 +175,23 @@ fn run(cli: Cli) -> Result<(), Failure> {
         listeners.extend(listen::bind_all(&addresses)?.into_iter().map(|bound| (kind, bound)));
     }
     let announced = announcement(&listeners).map_err(|e| start("cannot read a socket's address", &e))?;
-    let mut reactor = Reactor::new(config, listeners, stop).map_err(|e| start("cannot start", &e))?;
-    let mut stdout = std::io::stdout();
-    stdout
-        .write_all(announced.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|e| start("cannot write to standard output", &e))?;
-    let ended = reactor.run().map_err(|e| start("the event loop failed", &e));
-    drop(reactor);
+    let ready = || {
+        let mut stdout = std::io::stdout();
+        let written = stdout.write_all(announced.as_bytes()).and_then(|()| stdout.flush());
+        written.map_err(|e| start("cannot write to standard output", &e))
+    };
+    let ended = match mode {
+        Mode::Reactor => {
+            let mut reactor = Reactor::new(config, listeners, stop).map_err(|e| start("cannot start", &e))?;
+            ready()?;
+            reactor.run().map_err(|e| start("the event loop failed", &e))
+        }
+        Mode::Blocking => {
+            let mut blocking = Blocking::new(config, listeners, stop).map_err(|e| start("cannot start", &e))?;
+            ready()?;
+            blocking.run().map_err(|e| start("the driver of threads failed", &e))
+        }
+    };
     log::info!("stopped");
     drop(log);
     ended

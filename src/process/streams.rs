@@ -56,8 +56,14 @@ impl Input {
         self.pending.push_back(Pending::End);
     }
 
+    /// Whether something waits to be written.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether some of it can be written now, as far as is known.
     pub(crate) fn has_work(&self) -> bool {
-        self.ready && !self.pending.is_empty()
+        self.ready && self.has_pending()
     }
 
     /// Writes until the pipe is full, nothing is left, or `budget` bytes went.
