@@ -60,6 +60,7 @@ mod threads;
 
 use crate::config::Config;
 use crate::limits::STOP_TIME;
+use crate::proto::Kind;
 use server::Server;
 use std::io::{self, Read};
 use std::net::TcpListener;
@@ -79,7 +80,7 @@ const DISK_TIME: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Blocking {
     server: Arc<Server>,
-    listeners: Vec<Arc<TcpListener>>,
+    listeners: Vec<(Kind, Arc<TcpListener>)>,
     signals: UnixStream,
 }
 
@@ -95,11 +96,11 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 impl Blocking {
-    /// A driver that listens on all of `listeners`. `signals` becomes readable
-    /// when the server is to stop.
-    pub fn new(config: Config, listeners: Vec<TcpListener>, signals: UnixStream) -> io::Result<Blocking> {
+    /// A driver that serves the clients of all `listeners`. `signals` becomes
+    /// readable when the server is to stop.
+    pub fn new(config: Config, listeners: Vec<(Kind, TcpListener)>, signals: UnixStream) -> io::Result<Blocking> {
         signals.set_nonblocking(false)?;
-        for listener in &listeners {
+        for (_, listener) in &listeners {
             listener.set_nonblocking(false)?;
         }
         let (done, completions) = sync_channel(1);
@@ -112,15 +113,19 @@ impl Blocking {
         start("disk", move || threads::pass_completions_on(&shared, &completions))?;
         let shared = Arc::clone(&server);
         start("clock", move || threads::look_after_time(&shared))?;
-        Ok(Blocking { server, listeners: listeners.into_iter().map(Arc::new).collect(), signals })
+        Ok(Blocking {
+            server,
+            listeners: listeners.into_iter().map(|(kind, listener)| (kind, Arc::new(listener))).collect(),
+            signals,
+        })
     }
 
     /// Serves until a signal asks it to stop, and then until everything has
     /// ended or the time for that is over.
     pub fn run(&mut self) -> io::Result<()> {
-        for listener in &self.listeners {
-            let (server, listener) = (Arc::clone(&self.server), Arc::clone(listener));
-            start("accept", move || server.accept(&listener))?;
+        for (kind, listener) in &self.listeners {
+            let (server, kind, listener) = (Arc::clone(&self.server), *kind, Arc::clone(listener));
+            start("accept", move || server.accept(kind, &listener))?;
         }
         loop {
             match self.signals.read(&mut [0; 64]) {
@@ -130,7 +135,7 @@ impl Blocking {
             }
         }
         let stop_by = Instant::now() + STOP_TIME;
-        for listener in self.listeners.drain(..) {
+        for (_, listener) in self.listeners.drain(..) {
             // Wakes the thread that waits there with an error (shutdown(2) on Linux).
             if let Err(e) = rustix::net::shutdown(&*listener, rustix::net::Shutdown::Both) {
                 log::debug!("cannot shut a listener: {e}");

@@ -5,18 +5,19 @@ use super::server::{Server, count};
 use super::{lock, start, threads};
 use crate::limits::{ACCEPT_RETRY, EXHAUSTED_LOG_INTERVAL};
 use crate::listen::{self, Accepted};
-use crate::proto::{ConnId, Session};
+use crate::proto::{ConnId, Endpoint, Kind, Outbox};
 use crate::system;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 impl Server {
     /// Accepts connections until the server stops.
-    pub(super) fn accept(self: &Arc<Self>, listener: &TcpListener) {
+    pub(super) fn accept(self: &Arc<Self>, kind: Kind, listener: &TcpListener) {
         while !lock(&self.connections).stopping {
             match listen::accepted(listener.accept()) {
-                Accepted::Connection(stream, peer) => self.welcome(stream, peer),
+                Accepted::Connection(stream, peer) => self.welcome(kind, stream, peer),
                 // A listener that blocks is never found empty.
                 Accepted::Blocked => {}
                 Accepted::Failed(e) => {
@@ -39,15 +40,15 @@ impl Server {
         }
     }
 
-    fn welcome(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let now = system::now();
-        {
+    fn welcome(self: &Arc<Self>, kind: Kind, stream: TcpStream, peer: SocketAddr) {
+        let is_stranger = kind == Kind::Framed && self.session_config.token.is_some();
+        if kind == Kind::Framed {
             let mut admission = lock(&self.admission);
-            if !admission.admits(peer.ip(), now.instant, fastrand::f64()) {
+            if !admission.admits(peer.ip(), Instant::now(), fastrand::f64()) {
                 count(&self.counts.refused, 1);
                 return log::debug!("{peer}: not let in");
             }
-            if self.session_config.token.is_some() {
+            if is_stranger {
                 admission.stranger_came();
             }
         }
@@ -55,13 +56,13 @@ impl Server {
         if let Err(e) = listen::tune(&stream) {
             log::debug!("{peer}: cannot set a socket option: {e}");
         }
-        let Some(conn) = self.register(stream, peer) else {
-            if self.session_config.token.is_some() {
+        let Some(conn) = self.register(kind, stream, peer) else {
+            if is_stranger {
                 lock(&self.admission).stranger_went();
             }
             return;
         };
-        log::debug!("{peer}: connected");
+        log::debug!("{peer}: connected, {}", kind.name());
         loop {
             let (server, theirs) = (Arc::clone(self), Arc::clone(&conn));
             match start("reader", move || threads::read(&server, &theirs)) {
@@ -77,7 +78,7 @@ impl Server {
 
     /// Gives a connection its identity, as soon as there is room for it; `None`
     /// where the server stops first.
-    fn register(&self, stream: TcpStream, peer: SocketAddr) -> Option<Arc<Conn>> {
+    fn register(&self, kind: Kind, stream: TcpStream, peer: SocketAddr) -> Option<Arc<Conn>> {
         let mut connections = lock(&self.connections);
         if connections.by_id.len() >= self.config.max_connections && !connections.full {
             log::warn!("{} connections, the most allowed: newcomers wait", connections.by_id.len());
@@ -92,8 +93,9 @@ impl Server {
         connections.last_id += 1;
         let id = ConnId(connections.last_id);
         // Its time runs from here: it may have waited long.
-        let session = Session::new(Arc::clone(&self.session_config), system::now());
-        let conn = Arc::new(Conn::new(id, peer, stream, session));
+        let mut out = Outbox::default();
+        let session = Endpoint::new(kind, &self.session_config, system::now(), &mut out);
+        let conn = Arc::new(Conn::new(id, peer, stream, session, out));
         connections.by_id.insert(id, Arc::clone(&conn));
         Some(conn)
     }

@@ -7,12 +7,16 @@ use super::lock;
 use crate::limits::{DRAIN_BYTES, DRAIN_TIME, LINGER};
 use crate::proto::jobs::JobId;
 use crate::proto::outbox::LOW_WATER;
-use crate::proto::{ConnId, Input, Now, Outbox, Session};
+use crate::proto::{ConnId, Endpoint, Input, Now, Outbox};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often a reader that reads nothing looks whether its peer is still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +47,7 @@ pub(super) enum Next {
 /// What only one thread at a time may touch.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) session: Session,
+    pub(super) session: Endpoint,
     pub(super) out: Outbox,
     pub(super) stage: Stage,
     /// The writer sends or waits for the peer, without the lock.
@@ -92,9 +96,9 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(id: ConnId, peer: SocketAddr, socket: TcpStream, session: Session) -> Self {
+    pub(super) fn new(id: ConnId, peer: SocketAddr, socket: TcpStream, session: Endpoint, out: Outbox) -> Self {
         let state = State {
-            out: Outbox::default(),
+            out,
             stage: Stage::Serving,
             sending: false,
             reader_waits: false,
@@ -134,10 +138,24 @@ impl Conn {
         let mut state = self.lock();
         while state.next() == Next::Wait {
             state.reader_waits = true;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.changed.wait_timeout(state, LOOK_AGAIN);
+            let (locked, result) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = locked;
+            if result.timed_out() && self.is_broken() {
+                self.break_off(&mut state, "its peer is gone");
+            }
         }
         state.reader_waits = false;
         state.next()
+    }
+
+    /// Whether the peer is known to be gone, though nothing is read from it: a
+    /// command that says nothing must not outlive it.
+    fn is_broken(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::empty())];
+        // Errors and hang-ups are told unasked. Where even asking fails, the
+        // next look tells.
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|n| n > 0)
     }
 
     /// Ends the connection both ways: whoever waits for the socket wakes.

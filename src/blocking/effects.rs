@@ -8,14 +8,21 @@ use crate::proto::exec::ChildEvent;
 use crate::proto::{Effect, Input, Now};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long the effects of one connection are carried out before what it has
+/// to say is sent and others may look after it. Only to start a command takes
+/// more than microseconds, and one read brings a thousand requests for that.
+const EFFECTS_TIME: Duration = Duration::from_millis(2);
 
 impl Server {
-    /// Carries out a session's effects until it has none.
+    /// Carries out a session's effects until it has none, or the time for that
+    /// is over: then its writer goes on with them.
     pub(super) fn settle(self: &Arc<Self>, conn: &Arc<Conn>, state: &mut State, now: Now, post: &mut Post) {
         // Held from one room operation to the next, so that what a client says
         // at once reaches the others at once.
         let mut chat = None;
-        let mut was_in_chat = false;
+        let (mut was_in_chat, mut has_spawned) = (false, false);
         while let Some(effect) = state.out.effects.pop_front() {
             if !matches!(effect, Effect::Room(_)) {
                 chat = None;
@@ -33,6 +40,7 @@ impl Server {
                 Effect::Spawn(spawn) => {
                     let nick = lock(&self.chat).rooms.nick(conn.id).cloned();
                     let nick = nick.as_deref().unwrap_or("-");
+                    has_spawned = true;
                     Input::Spawned(self.spawn(conn, state, now, nick, *spawn))
                 }
                 Effect::Job(job, effect) => match self.commands.effect(conn, state, now.instant, job, effect) {
@@ -49,9 +57,15 @@ impl Server {
                 Effect::Stats => Input::Stats(self.stats()),
             };
             state.tell(now, input);
+            if has_spawned && now.instant.elapsed() > EFFECTS_TIME {
+                post.call(conn);
+                break;
+            }
         }
-        // An idle connection keeps no buffer.
-        state.out.effects = Default::default();
+        if state.out.effects.is_empty() {
+            // An idle connection keeps no buffer.
+            state.out.effects = Default::default();
+        }
         if was_in_chat {
             let mut chat = chat.unwrap_or_else(|| lock(&self.chat));
             chat.rooms.flush(&mut post.deliver(self, conn.id));

@@ -79,6 +79,7 @@ impl Server {
                 break;
             }
             self.take_inbox(conn, &mut state, now);
+            self.settle(conn, &mut state, now, post);
             let flushed = self.send_at_once(conn, &mut state, now, post);
             state.sending = !state.is_over() && matches!(flushed, Flushed::Blocked | Flushed::Cold(..));
             self.look_after(conn, &mut state, now, post);

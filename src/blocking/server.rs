@@ -222,6 +222,7 @@ impl Server {
     fn is_slow(&self, state: &mut State, now: Instant) -> bool {
         !state.session.has_failed()
             && state.had_deliveries
+            && state.session.hears_others()
             && limits::is_slow(state.queued(), self.config.output_limit, &mut state.over_soft_since, now)
     }
 
@@ -266,7 +267,9 @@ impl Server {
         let now = system::now();
         let mut state = conn.lock();
         state.tell(now, Input::Gone);
-        self.settle(conn, &mut state, now, post);
+        while !state.out.effects.is_empty() {
+            self.settle(conn, &mut state, now, post);
+        }
         state.close();
         self.account(conn, &state);
         if std::mem::take(&mut state.is_stranger) {

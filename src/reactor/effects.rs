@@ -1,6 +1,5 @@
 //! Carrying out what sessions ask for, and telling them what came of it.
 
-use super::Reactor;
 use super::child::ChildSink;
 use super::connections::Connections;
 use super::{PHASE_TIME, Reactor};
