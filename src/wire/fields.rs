@@ -114,7 +114,7 @@ fn cut(text: &str, shown: usize) -> String {
     }
 }
 
-/// A field's name, and its value as JSON text.
+/// A field's name and its JSON text.
 type Field<'a> = (Cow<'a, [u8]>, &'a [u8]);
 
 /// What one pass over a header finds.
@@ -224,7 +224,7 @@ fn plain_number(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 struct FieldsDeserializer<'de> {
-    rest: std::slice::Iter<'de, (Cow<'de, [u8]>, &'de [u8])>,
+    rest: std::slice::Iter<'de, Field<'de>>,
     pending: Option<(&'de [u8], &'de [u8])>,
 }
 
