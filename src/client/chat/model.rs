@@ -12,7 +12,7 @@
 //! again shows whether it had arrived, and otherwise it is said again.
 
 use super::action::Action;
-use super::room::{Entered, Room};
+use super::room::{Entered, Print, Room};
 use crate::client::error::{ClientError, EXIT_CONNECTION, EXIT_REFUSED, EXIT_SIGNAL, ServerError};
 use crate::client::files::link;
 use crate::talk::command::{self, Command, Role};
@@ -526,7 +526,7 @@ impl Model {
     }
 
     fn message(&mut self, entry: Entry, id: Option<u64>) {
-        let Entry::Message { room, seq, .. } = &entry else { return };
+        let Entry::Message { room, seq, at, from, text, .. } = &entry else { return };
         if let Some(flight) = self.flight.as_mut().filter(|flight| Some(flight.id) == id)
             && let Some(left) = &mut flight.left
         {
@@ -536,8 +536,8 @@ impl Model {
             }
             return self.show(entry);
         }
-        let seq = *seq;
-        let Some(missing) = self.room(room).and_then(|known| known.take(seq, id)) else { return };
+        let print = Print { seq: *seq, at: *at, from, text };
+        let Some(missing) = self.room(room).and_then(|known| known.take(print, id)) else { return };
         if missing > 0 {
             self.note(format!("{missing} messages of {room} are missing here"));
         }
@@ -603,8 +603,9 @@ impl Model {
         match flight.action {
             Action::Say { room, text, echo, .. } => {
                 let (seq, at) = (header.seq.unwrap_or(0), header.at.unwrap_or(0));
-                let fresh = self.room(&room).and_then(|known| known.take(seq, None)).is_some();
                 let from = self.nick.clone();
+                let print = Print { seq, at, from: &from, text: &text };
+                let fresh = self.room(&room).and_then(|known| known.take(print, None)).is_some();
                 if echo && fresh {
                     self.show(Entry::Message { room, seq, at, from, text, own: true, replay: false });
                 }
@@ -671,7 +672,7 @@ impl Model {
                 self.note(format!("the server lost the last {lost} messages of {name} that you saw"));
             }
             Entered::Anew => {
-                self.note(format!("the server no longer knows what was said in {name} before"));
+                self.note(format!("the server lost what was said last in {name}, or all of it, and numbers it anew"));
                 self.enter(index);
             }
         }
