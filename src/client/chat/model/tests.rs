@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::client::error::ServerError;
+use crate::talk::event::Incoming;
+use crate::wire::MAX_MESSAGE;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
