@@ -23,7 +23,7 @@ const BATCH: usize = 256;
 /// Something from the network.
 #[derive(Debug)]
 pub enum Event {
-    /// A greeted connection: its sending half and the answer to its greeting.
+    /// A greeted connection: its sending half and the greeting's answer.
     Connected(Box<(Sender, Welcome)>),
     /// A frame.
     Frame(Box<Incoming>),
@@ -124,8 +124,8 @@ impl Engine {
 
     fn event(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Connected(greeted) => {
-                let (sender, welcome) = *greeted;
+            Event::Connected(connected) => {
+                let (sender, welcome) = *connected;
                 match Writer::start(sender) {
                     Ok(writer) => {
                         self.writer = Some(writer);
