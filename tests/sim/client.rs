@@ -156,11 +156,15 @@ impl Client {
             }
             2 | 3 => {
                 self.expect("join", Some(id), false);
-                let history = rng.below(6);
+                let history = if rng.chance(50) { 1_000 } else { rng.below(6) };
                 frame(json!({"cmd": "join", "id": id, "room": room, "history": history}), b"")
             }
             4..=6 => {
-                let body = format!("{room}|{}|{id}{}", nick(self.number), "x".repeat(rng.size(300)));
+                let body = format!(
+                    "{room}|{}|{id}{}",
+                    nick(self.number),
+                    "x".repeat(if rng.chance(5) { rng.size(40_000) } else { rng.size(300) })
+                );
                 let answered = rng.chance(70);
                 self.expect("say", answered.then_some(id), !answered);
                 let membership = self.rooms.entry(room).or_default();
@@ -218,7 +222,11 @@ impl Client {
             _ => format!("err {}; cat; exit 2", rng.size(100)),
         };
         let with_input = script.contains("cat");
-        let exec = json!({"cmd": "exec", "id": id, "shell": script, "hangup": hangup, "timeout_ms": timeout});
+        let mut exec = json!({"cmd": "exec", "id": id, "shell": script, "hangup": hangup});
+        // What ends by itself must do so, and not by a time-out.
+        if !script.contains("exit") || with_input {
+            exec["timeout_ms"] = timeout.into();
+        }
         let mut bytes = frame(exec, b"");
         if with_input && rng.chance(70) {
             self.expect("input", Some(id), true);
@@ -390,6 +398,7 @@ impl Client {
         }
         assert!(self.is_inside(header), "a message of a room that was left: {header}");
         assert_ne!(from, nick(self.number), "one's own message");
+        assert!(self.replays.iter().all(|replay| replay.room != room), "it comes before what is older: {header}");
         let membership = self.rooms.get_mut(room).unwrap();
         while membership.next < seq {
             let next = membership.next;

@@ -149,6 +149,15 @@ impl Deliver for Conns {
     }
 }
 
+/// Finds that a message was left lying.
+struct NothingLeft;
+
+impl Deliver for NothingLeft {
+    fn deliver(&mut self, to: ConnId, _: &Delivery) {
+        panic!("a message for {to:?} is left lying");
+    }
+}
+
 /// Something that the world must bring about later.
 pub enum Later {
     Disk,
@@ -366,8 +375,10 @@ impl Server {
 
     fn run_deadlines(&mut self) {
         let now = self.conns.now;
+        let mut left = 10 * self.conns.timers.len();
         while let Some(Reverse((at, id))) = self.conns.timers.peek().copied().filter(|first| first.0.0 <= now.instant) {
             self.conns.timers.pop();
+            left = left.checked_sub(1).expect("what is due does not come up without end");
             let Some(conn) = self.conns.get(id).filter(|conn| conn.armed == Some(at)) else { continue };
             conn.armed = None;
             if conn.session.poll_timeout().is_some_and(|due| due <= now.instant) {
@@ -542,6 +553,7 @@ impl Server {
     /// Before the loop sleeps with no event in sight: nobody who could go on
     /// may be left behind, and nobody may hold too much.
     pub fn check_before_sleep(&mut self, sockets: &[Socket]) {
+        self.rooms.flush(&mut NothingLeft);
         let limit = self.conns.output_limit.max(OWN_QUEUE);
         for (_, conn) in &self.conns.slab {
             let socket = &sockets[conn.client];
