@@ -6,7 +6,7 @@ CLIENTS ?= 15000
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS = decoder header session path terminal
 
-.PHONY: help build run test lint bench load bench-report sim fuzz install clean
+.PHONY: help build run test lint bench load faults bench-report sim fuzz install clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -45,6 +45,9 @@ bench: ## The Criterion benchmarks
 
 load: ## Load tests: CLIENTS (15000) clients at once
 	REACTORD_LOAD_CLIENTS=$(CLIENTS) cargo test --release --locked --test load -- --nocapture
+
+faults: ## Tests under faults in their full form: floods, kills, chaos, ten thousand commands
+	REACTORD_FAULTS=full cargo test --release --locked --test faults -- --nocapture
 
 bench-report: build ## Measure against other servers and write docs/BENCHMARKS.md
 	cargo run --release --locked --example bench_report

@@ -20,11 +20,15 @@
 //! An arrow goes down only, and the drivers never import each other;
 //! `tests/layers.rs` holds that.
 
+pub mod admission;
+pub mod blocking;
 pub mod client;
 pub mod config;
 pub mod console;
 pub mod counters;
 pub mod disk;
+pub mod flush;
+pub mod limits;
 pub mod listen;
 pub mod logging;
 pub mod process;
@@ -36,5 +40,6 @@ mod sys;
 pub mod system;
 pub mod talk;
 pub mod text;
+pub mod timers;
 pub mod token;
 pub mod wire;

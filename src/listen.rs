@@ -1,5 +1,6 @@
 //! Where the server listens: from what was asked to bound sockets.
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -127,7 +128,7 @@ fn bind_on_one_port(addresses: &[Address]) -> Result<Vec<TcpListener>, ListenErr
 
 /// Whether this machine has no such address or address family.
 fn is_lacking(e: &io::Error) -> bool {
-    e.kind() == ErrorKind::AddrNotAvailable || e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+    e.kind() == ErrorKind::AddrNotAvailable || e.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
 /// Binds and listens.
@@ -152,6 +153,32 @@ pub fn tune(stream: &impl AsFd) -> io::Result<()> {
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
+}
+
+/// What an attempt to accept brought.
+#[derive(Debug)]
+pub enum Accepted<S> {
+    /// A connection, with the other side's address.
+    Connection(S, SocketAddr),
+    /// Nobody is waiting, where the listener does not block.
+    Blocked,
+    /// That attempt failed, the next may not.
+    Failed(io::Error),
+    /// There is no descriptor or no memory for another connection.
+    Exhausted(io::Error),
+}
+
+/// What the result of accept(2) means.
+pub fn accepted<S>(result: io::Result<(S, SocketAddr)>) -> Accepted<S> {
+    match result {
+        Ok((stream, peer)) => Accepted::Connection(stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Accepted::Blocked,
+        Err(e) => match e.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Accepted::Exhausted(e),
+            // Errors of the one connection that is gone already (accept(2)).
+            _ => Accepted::Failed(e),
+        },
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,24 @@
-//! What this machine and this user give a server: directories, descriptors
-//! and memory.
+//! What this machine and this user give a server: clocks, directories,
+//! descriptors and memory.
 
+use crate::proto::Now;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Descriptors kept free of connections: for commands, files and the server's own.
 const HEADROOM: usize = 64;
 
 /// The part of the machine's memory that queues and histories may hold.
 const MEMORY_SHARE: u64 = 8;
+
+/// Reads both clocks.
+pub fn now() -> Now {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+    Now { instant: Instant::now(), unix_ms }
+}
 
 /// Where state is kept unless an option says otherwise.
 pub fn default_state_dir() -> Option<PathBuf> {

@@ -159,9 +159,9 @@ fn two_hundred_at_once_again_and_again_leave_nothing() {
             assert_eq!(outcome, Outcome { stdout: line.clone(), stderr: line, exit });
         }
     }
-    assert_eq!(server.descriptors(), before);
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", server.pid())).unwrap();
-    assert_eq!(children.split_whitespace().count(), 1, "the warden is the only child: {children}");
+    wait_for("the descriptors to be given back", || (server.descriptors() <= before).then_some(()));
+    let children = server.children();
+    assert_eq!(children.len(), 1, "the warden is the only child: {children:?}");
     let jobs: Value = serde_json::from_slice(&{
         client.send(json!({"cmd": "jobs"}), b"");
         client.receive().1
@@ -354,10 +354,7 @@ fn groups_end_when_the_server_is_killed() {
     let server = Server::start();
     let mut client = server.client("a");
     let groups = polite_and_stubborn(&mut client);
-    let pid = server.pid();
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let warden: u32 =
-        children.split_whitespace().map(|pid| pid.parse().unwrap()).find(|pid| !groups.contains(pid)).unwrap();
+    let warden = server.children().into_iter().find(|pid| !groups.contains(pid)).unwrap();
     assert_eq!(std::fs::read_dir(format!("/proc/{warden}/fd")).unwrap().count(), 3);
     // What is meant for the server, a terminal's Ctrl-C say, does not end it.
     let signalled = std::process::Command::new("kill").args(["-INT", &warden.to_string()]).status().unwrap();

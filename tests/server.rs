@@ -43,6 +43,14 @@ fn it_says_where_it_listens_and_that_it_is_ready() {
 }
 
 #[test]
+fn it_says_how_it_is_driven() {
+    let server = Server::start();
+    let stats = server.stats();
+    assert_eq!((&stats["mode"], &stats["connections"]), (&json!(common::mode()), &json!(1)));
+    assert!(stats["bytes_in"].as_u64() > Some(0) && stats["bytes_out"].as_u64() > Some(0), "{stats}");
+}
+
+#[test]
 fn the_first_start_makes_what_it_needs_for_its_owner_alone() {
     let server = Server::start();
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;

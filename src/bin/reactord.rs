@@ -1,6 +1,7 @@
 //! The server: from a command line to a running driver.
 
 use clap::Parser;
+use reactord::blocking::Blocking;
 use reactord::config::{self, Config, Mode};
 use reactord::console::Console;
 use reactord::listen::{self, Address, ListenError};
@@ -171,7 +172,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
     // Handlers first: a signal that comes while starting must not be lost.
     let stop = signals::install().map_err(|e| start("cannot handle signals", &e))?;
     let descriptors = system::raise_descriptor_limit();
-    let console = cli.console;
+    let (console, mode) = (cli.console, cli.mode);
+    if console && mode == Mode::Blocking {
+        return Err(Failure::Usage("--console takes part in the event loop: it needs --mode reactor".into()));
+    }
     let config = configure(cli, descriptors)?;
     if console && !config.services.chat {
         return Err(Failure::Usage("--console takes part in the chat: it needs --services chat".into()));
@@ -182,25 +186,36 @@ fn run(cli: Cli) -> Result<(), Failure> {
         listeners.extend(listen::bind_all(&addresses)?.into_iter().map(|bound| (kind, bound)));
     }
     let announced = announcement(&listeners).map_err(|e| start("cannot read a socket's address", &e))?;
-    let mut reactor = Reactor::new(config, listeners, stop).map_err(|e| start("cannot start", &e))?;
-    let mut stdout = std::io::stdout();
-    stdout
-        .write_all(announced.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|e| start("cannot write to standard output", &e))?;
-    let console = if console {
-        let (console, port) =
-            Console::start(reactor.waker(), &log).map_err(|e| start("cannot start the console", &e))?;
-        reactor.attach_console(port);
-        Some(console)
-    } else {
-        None
+    let ready = || {
+        let mut stdout = std::io::stdout();
+        let written = stdout.write_all(announced.as_bytes()).and_then(|()| stdout.flush());
+        written.map_err(|e| start("cannot write to standard output", &e))
     };
-    let ended = reactor.run().map_err(|e| start("the event loop failed", &e));
-    drop(reactor);
-    if let Some(console) = console {
-        console.wait();
-    }
+    let ended = match mode {
+        Mode::Reactor => {
+            let mut reactor = Reactor::new(config, listeners, stop).map_err(|e| start("cannot start", &e))?;
+            ready()?;
+            let console = if console {
+                let (console, port) =
+                    Console::start(reactor.waker(), &log).map_err(|e| start("cannot start the console", &e))?;
+                reactor.attach_console(port);
+                Some(console)
+            } else {
+                None
+            };
+            let ended = reactor.run().map_err(|e| start("the event loop failed", &e));
+            drop(reactor);
+            if let Some(console) = console {
+                console.wait();
+            }
+            ended
+        }
+        Mode::Blocking => {
+            let mut blocking = Blocking::new(config, listeners, stop).map_err(|e| start("cannot start", &e))?;
+            ready()?;
+            blocking.run().map_err(|e| start("the driver of threads failed", &e))
+        }
+    };
     log::info!("stopped");
     drop(log);
     ended

@@ -13,7 +13,7 @@
 //! - [`interrupt`]: signals that end a transfer.
 //! - [`stdio`]: standard input and output without a buffer.
 //! - [`signals`]: signals by name and number.
-//! - [`bench`]: a load generator.
+//! - [`mod@bench`]: a load generator.
 //! - [`error`]: what can go wrong, and the exit statuses.
 //!
 //! The library uses `std::net` and, where both directions must go on at the

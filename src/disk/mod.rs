@@ -112,6 +112,12 @@ struct OpenFile {
     in_memory: bool,
 }
 
+impl AsFd for OpenFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// An open file as the driver's thread knows it.
 #[derive(Debug)]
 struct Download {
@@ -234,6 +240,12 @@ impl Disk {
     /// A file that [`DiskDone::Opened`] named, for `sendfile`.
     pub fn file(&self, file: FileHandle) -> Option<BorrowedFd<'_>> {
         self.files.get(&file).map(|open| open.file.fd.as_fd())
+    }
+
+    /// The same for a thread that sends it by itself and may wait: the file
+    /// stays open for as long as that has it.
+    pub fn shared(&self, file: FileHandle) -> Option<Arc<impl AsFd + use<>>> {
+        self.files.get(&file).map(|open| open.file.clone())
     }
 
     /// Whether sending that stretch would most likely not wait for the disk;

@@ -26,7 +26,9 @@
 mod environment;
 mod inheritance;
 mod program;
+pub mod report;
 mod spawn;
+pub(crate) mod streams;
 pub mod terminal;
 pub mod warden;
 

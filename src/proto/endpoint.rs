@@ -155,6 +155,15 @@ impl Endpoint {
         }
     }
 
+    /// Memory of what the peer sent and nobody has taken yet, in bytes; that of
+    /// a plain client is one message at most, and is not counted.
+    pub fn input_memory(&self) -> usize {
+        match self {
+            Endpoint::Framed(session) => session.input_memory(),
+            Endpoint::PlainChat(_) | Endpoint::PlainExec(_) | Endpoint::PlainFile(_) => 0,
+        }
+    }
+
     /// Whether others queue for the peer, who might be too slow for them. A
     /// client that is only answered may take its time.
     pub fn hears_others(&self) -> bool {

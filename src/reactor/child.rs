@@ -12,28 +12,23 @@
 
 mod key;
 mod running;
-mod streams;
 
-use crate::process::{self, Environment, Warden, terminal};
-use crate::proto::exec::{ChildEvent, ExitStatus, JobEffect, KILL_GRACE, Program, Signal, Spawn, Spawned};
+use crate::process::{self, Environment, Warden, report, terminal};
+use crate::proto::exec::{ChildEvent, JobEffect, KILL_GRACE, Signal, Spawn, Spawned};
 use crate::proto::jobs::{Job, JobId, Jobs};
 use crate::proto::{ConnId, Now};
 use crate::wire::MAX_OUTPUT;
-use crate::wire::error::{ErrorCode, Refusal};
+use crate::wire::error::Refusal;
 use key::ChildKey;
 use mio::Registry;
 use mio::event::Event;
 use running::{Running, Wants};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::time::Instant;
 
 /// What all children may move in one turn before the loop goes on, in bytes.
 const TURN_BUDGET: usize = 4 << 20;
-
-/// How much of a command is logged, in characters before escaping.
-const LOGGED: usize = 256;
 
 /// Who listens to the children.
 pub trait ChildSink {
@@ -91,37 +86,27 @@ impl Children {
     /// Starts a command for a connection. Blocks until its program runs, or
     /// cannot, which takes less than a millisecond on an idle machine.
     pub fn spawn(&mut self, now: Now, conn: ConnId, nick: &str, peer: &str, spec: Spawn) -> Result<Spawned, Refusal> {
-        let shown = logged(&spec.program);
-        let nick_shown = nick.escape_debug();
+        let asked = report::Asked::new(peer, nick, &spec.program);
         let result = self.try_spawn(now, conn, nick, peer, spec);
+        asked.log(&result);
         match &result {
-            Ok(Spawned { job, pid }) => {
-                self.started += 1;
-                log::info!("{peer} {nick_shown}: job {} is process {pid}: {shown}", job.0);
-            }
-            Err(refusal) => {
-                self.refused += 1;
-                log::info!("{peer} {nick_shown}: refused to run {shown}: {refusal}");
-            }
+            Ok(_) => self.started += 1,
+            Err(_) => self.refused += 1,
         }
         result
     }
 
     fn try_spawn(&mut self, now: Now, conn: ConnId, nick: &str, peer: &str, spec: Spawn) -> Result<Spawned, Refusal> {
         if self.slots.len() >= self.max_jobs {
-            let most = self.max_jobs;
-            let message = format!("the server runs {most} commands, the most allowed: try again when one has ended");
-            return Err(Refusal::new(ErrorCode::Limit, message));
+            return Err(report::too_many(self.max_jobs));
         }
         let child = process::spawn(&self.environment, &spec)?;
         let pid = child.process.pid();
         self.generation = ChildKey::next_generation(self.generation);
         let slot = self.slots.vacant_entry();
         let key = ChildKey { slot: slot.key() as u32, generation: self.generation };
-        let mut running = Running::new(&self.registry, key, conn, peer, now.instant, child).map_err(|e| {
-            let message = format!("the server cannot watch another command: {}", e.kind());
-            Refusal::new(ErrorCode::Limit, message)
-        })?;
+        let mut running =
+            Running::new(&self.registry, key, conn, peer, now.instant, child).map_err(|e| report::cannot_watch(&e))?;
         self.warden.watch(slot.key(), pid, running.process.is_on_terminal());
         let Spawn { id, program, .. } = spec;
         let job = self.jobs.add(Job { conn, id, pid, nick: nick.to_owned(), program, started_ms: now.unix_ms });
@@ -309,14 +294,9 @@ impl Children {
     pub fn kill(&mut self, job: JobId, signal: Signal) -> Result<(), Refusal> {
         let found = self.by_job.get(&job).and_then(|key| get(&mut self.slots, *key));
         let Some(child) = found else {
-            return Err(Refusal::new(ErrorCode::NotFound, format!("there is no job {}", job.0)));
+            return Err(report::no_job(job));
         };
-        child.process.signal(signal).map_err(|e| match e.kind() {
-            io::ErrorKind::PermissionDenied => {
-                Refusal::new(ErrorCode::Forbidden, format!("job {} runs as another user", job.0))
-            }
-            kind => Refusal::new(ErrorCode::Io, format!("job {} cannot be signalled: {kind}", job.0)),
-        })
+        child.process.signal(signal).map_err(|e| report::cannot_signal(job, &e))
     }
 
     /// Ends every command, each with its grace.
@@ -348,33 +328,15 @@ impl Children {
 
     fn log_end(&mut self, now: Now, key: ChildKey) {
         let Some(child) = get(&mut self.slots, key) else { return };
-        let end = match child.exited {
-            Some(ExitStatus::Code(code)) => format!("code {code}"),
-            Some(ExitStatus::Signal(signal)) => signal.name().into_owned(),
-            None => "nobody knows".to_owned(),
-        };
+        let moved = (child.bytes_in, child.bytes_out);
         let took = now.instant.saturating_duration_since(child.started);
-        let (peer, job, ended) = (&child.peer, child.job.0, if child.terminating { "was ended" } else { "ended" });
-        let (bytes_in, bytes_out) = (child.bytes_in, child.bytes_out);
-        log::info!("{peer}: job {job} {ended} after {took:.3?}: {end}, {bytes_in} bytes in, {bytes_out} bytes out");
+        report::log_end(&child.peer, child.job, child.exited, child.terminating, took, moved);
     }
 }
 
 /// The child with that key, if the slot is still its own.
 fn get(slots: &mut Slab<Running>, key: ChildKey) -> Option<&mut Running> {
     slots.get_mut(key.slot as usize).filter(|child| child.key == key)
-}
-
-/// A command as the log shows it: escaped, and cut where it is long.
-fn logged(program: &Program) -> String {
-    let (text, kind) = match program {
-        Program::Argv(argv) => (argv.iter().map(|arg| format!("{arg:?}")).collect::<Vec<_>>().join(" "), ""),
-        Program::Shell(text) => (format!("{text:?}"), "sh -c "),
-    };
-    match text.char_indices().nth(LOGGED) {
-        None => format!("{kind}{text}"),
-        Some((at, _)) => format!("{kind}{}…", &text[..at]),
-    }
 }
 
 #[cfg(test)]

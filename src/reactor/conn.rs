@@ -1,23 +1,14 @@
 //! One connection: its socket, what is known of its readiness, its session
 //! and what is queued for it.
 
+use crate::flush::{self, Flushed};
+use crate::limits::{DRAIN_BYTES, DRAIN_TIME, LINGER};
 use crate::proto::outbox::LOW_WATER;
 use crate::proto::{ConnId, Endpoint, Input, Now, Outbox};
-use crate::reactor::flush::{self, Flushed};
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
-/// How long a connection that ended may take to read its last words.
-const LINGER: Duration = Duration::from_secs(3);
-
-/// How long the rest of a failed connection's input is thrown away, so that
-/// closing does not reset it and the peer can read why.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
-
-/// How much of it is thrown away at most, in bytes.
-const DRAIN_BYTES: usize = 8 << 20;
+use std::time::Instant;
 
 /// What a connection still does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,23 +2,14 @@
 
 use super::conn::Conn;
 use super::sources::{conn_id, slot_of};
-use super::timers::Timers;
 use crate::console::Port;
+use crate::limits::{self, SOFT_LIMIT_TIME};
 use crate::proto::rooms::{Deliver, Delivery};
 use crate::proto::{ConnId, Input, Now};
+use crate::timers::Timers;
 use slab::Slab;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
-
-/// How long more than the soft limit may be queued for one connection.
-const SOFT_LIMIT_TIME: Duration = Duration::from_secs(60);
-
-/// The soft limit is this part of the hard one.
-const SOFT_LIMIT_SHARE: usize = 4;
-
-/// The soft limit is at least this: what a connection may queue for itself
-/// (answers up to the high-water mark and one body beyond) is not slowness.
-const SOFT_LIMIT_FLOOR: usize = 2 << 20;
+use std::time::Instant;
 
 /// The connections of a reactor.
 #[derive(Debug)]
@@ -189,13 +180,11 @@ impl Connections {
 /// Whether a connection is to be ended because it takes too little.
 fn is_slow(conn: &mut Conn, limit: usize, now: Instant) -> bool {
     let queued = conn.out.queue.len() + conn.session.held();
-    let is_little = queued <= (limit / SOFT_LIMIT_SHARE).max(SOFT_LIMIT_FLOOR).min(limit);
-    if is_little || !conn.session.hears_others() {
+    if !conn.session.hears_others() {
         conn.over_soft_since = None;
         return false;
     }
-    let since = *conn.over_soft_since.get_or_insert(now);
-    queued > limit || now >= since + SOFT_LIMIT_TIME
+    limits::is_slow(queued, limit, &mut conn.over_soft_since, now)
 }
 
 impl Deliver for Connections {

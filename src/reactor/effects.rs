@@ -2,8 +2,9 @@
 
 use super::child::ChildSink;
 use super::connections::Connections;
-use super::{PHASE_TIME, Reactor, flush};
+use super::{PHASE_TIME, Reactor};
 use crate::disk::{Completion, Disk};
+use crate::flush;
 use crate::proto::exec::ChildEvent;
 use crate::proto::files::FileHandle;
 use crate::proto::jobs::JobId;

@@ -10,38 +10,36 @@
 //! which makes the next poll return at once. Services only queue: each
 //! connection that has something is written to once, at the end of the turn.
 
-mod admission;
 pub mod child;
 mod conn;
 mod connections;
 mod effects;
-mod flush;
-mod listener;
 mod operator;
 mod sources;
-mod timers;
 
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::disk::Disk;
+use crate::flush::Flushed;
+use crate::limits::{ACCEPT_RETRY, EXHAUSTED_LOG_INTERVAL, STOP_TIME};
+use crate::listen::{self, Accepted};
 use crate::process::Warden;
 use crate::proto::rooms::Rooms;
 use crate::proto::{ConnId, Endpoint, Input, Kind, Now, Outbox, SessionConfig};
 use crate::store::Store;
 use crate::wire::reply::LeaveReason;
-use admission::Admission;
+use crate::{limits, system, timers};
 use child::Children;
 use conn::{Conn, ReadOutcome};
 use connections::Connections;
-use flush::Flushed;
-use listener::Accepted;
 use mio::net::{TcpListener, UnixStream};
 use mio::{Events, Interest, Poll, Waker};
 use sources::Source;
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Events fetched by one poll.
 const EVENTS: usize = 1_024;
@@ -62,17 +60,6 @@ const CLOCK_INTERVAL: usize = 8;
 
 /// How often one connection's queue is refilled and flushed again in a turn.
 const FLUSH_ROUNDS: usize = 4;
-
-/// How long to wait before another attempt when descriptors have run out and
-/// none of ours was given back.
-const ACCEPT_RETRY: Duration = Duration::from_millis(200);
-
-/// Running out of descriptors is logged once in so many times: at five tries
-/// a second, once a minute.
-const EXHAUSTED_LOG_INTERVAL: u64 = 300;
-
-/// After a stop, connections and commands have this long to end.
-const STOP_TIME: Duration = Duration::from_secs(4);
 
 /// A turn that takes longer is worth a warning.
 const LONG_TURN: Duration = Duration::from_millis(50);
@@ -125,12 +112,6 @@ pub struct Reactor {
     stop_by: Option<Instant>,
 }
 
-/// Reads both clocks.
-fn now() -> Now {
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
-    Now { instant: Instant::now(), unix_ms }
-}
-
 impl Reactor {
     /// A reactor that serves the clients of all `listeners`. `signals` becomes
     /// readable when the server is to stop.
@@ -155,7 +136,7 @@ impl Reactor {
                 log::error!("cannot wake the event loop: {e}");
             }
         })?;
-        let now = now();
+        let now = system::now();
         let mut rooms = Rooms::new(config.rooms_config(format!("{:x}", now.unix_ms)));
         let store = match config.services.chat {
             true => Some(Store::open(&config.state_dir, now.instant, &mut rooms).map_err(io::Error::other)?),
@@ -237,7 +218,7 @@ impl Reactor {
     }
 
     fn set_now(&mut self) {
-        self.now = now();
+        self.now = system::now();
         self.conns.set_now(self.now);
     }
 
@@ -307,7 +288,7 @@ impl Reactor {
                     return;
                 }
                 budget -= 1;
-                match listener::accept(&self.listeners[index].socket) {
+                match listen::accepted(self.listeners[index].socket.accept()) {
                     Accepted::Connection(stream, peer) => self.add(self.listeners[index].kind, stream, peer),
                     Accepted::Blocked => self.listeners[index].ready = false,
                     Accepted::Failed(e) => {
@@ -549,9 +530,7 @@ impl Reactor {
             }
             self.counters.closed += 1;
         }
-        // Some room first: where each end let one in, the server would be busy
-        // with nothing but its limit.
-        let enough_room = self.conns.len() < self.config.max_connections - self.config.max_connections / 10;
+        let enough_room = limits::has_room_again(self.conns.len(), self.config.max_connections);
         if enough_room || self.accepting != Accepting::Full {
             self.accepting = Accepting::Yes;
         }

@@ -114,13 +114,16 @@ fn cut(text: &str, shown: usize) -> String {
     }
 }
 
+/// A field's name and its JSON text.
+type Field<'a> = (Cow<'a, [u8]>, &'a [u8]);
+
 /// What one pass over a header finds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields<'a> {
     pub(super) cmd: Once<'a>,
     pub(super) id: Once<'a>,
     pub(super) size: Once<'a>,
-    pub(super) rest: SmallVec<[(Cow<'a, [u8]>, &'a [u8]); 6]>,
+    pub(super) rest: SmallVec<[Field<'a>; 6]>,
 }
 
 impl<'de> Deserialize<'de> for Fields<'de> {
@@ -221,7 +224,7 @@ fn plain_number(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 struct FieldsDeserializer<'de> {
-    rest: std::slice::Iter<'de, (Cow<'de, [u8]>, &'de [u8])>,
+    rest: std::slice::Iter<'de, Field<'de>>,
     pending: Option<(&'de [u8], &'de [u8])>,
 }
 

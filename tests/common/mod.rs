@@ -13,6 +13,15 @@ use std::time::{Duration, Instant};
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The driver under test: `tests/blocking.rs` runs the suites of the other
+/// files once more.
+pub fn mode() -> &'static str {
+    match env!("CARGO_CRATE_NAME") {
+        "blocking" => "blocking",
+        _ => "reactor",
+    }
+}
+
 /// A server under test, with a home of its own.
 pub struct Server {
     pub home: tempfile::TempDir,
@@ -74,6 +83,9 @@ impl Options {
         let home = self.home.unwrap_or_else(|| tempfile::tempdir().unwrap());
         let mut words = self.wrapper;
         words.push(env!("CARGO_BIN_EXE_reactord").to_owned());
+        if !self.args.iter().any(|arg| arg == "--mode") {
+            words.extend(["--mode", mode()].map(str::to_owned));
+        }
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
@@ -164,6 +176,15 @@ impl Server {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::mem::replace(&mut self.home, tempfile::tempdir().unwrap())
+    }
+
+    /// The processes that its threads have started and that are not reaped.
+    pub fn children(&self) -> Vec<u32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        // A thread may end while this looks.
+        let children = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).ok();
+        let lists: Vec<String> = tasks.filter_map(|task| children(task.unwrap())).collect();
+        lists.iter().flat_map(|list| list.split_whitespace()).map(|pid| pid.parse().unwrap()).collect()
     }
 
     /// Resident memory in bytes.

@@ -169,8 +169,6 @@ fn thirty_who_abuse_it_leave_no_trace() {
     assert!(rounds > 100, "{rounds}");
     let slowest = neighbour.slowest();
     eprintln!("{rounds} connections of abuse, the slowest echo took {slowest:?}; {}", server.stats());
-    // A single core has all of this to do, and the thirty besides.
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     before.come_back(&server);
     assert!(server.memory() < memory + (64 << 20), "{memory} -> {}", server.memory());
     let stats = server.stats();

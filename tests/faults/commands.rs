@@ -27,7 +27,7 @@ fn run_many(client: &mut Client, count: usize) {
                 1 => request["stdin"] = json!(false),
                 _ => {}
             }
-            if id % 3 == 0 {
+            if id.is_multiple_of(3) {
                 request["shell"] = format!("echo {id}; exit {}", id % 200).into();
             }
             client.send(request, b"");

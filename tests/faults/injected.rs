@@ -25,6 +25,9 @@ use Hurts::{Connection, Nobody, Request};
 /// Calls, the error that they fail with, and what that may do.
 type Fault = (&'static str, &'static str, Hurts);
 
+/// Frames go out by one of these.
+const SENDING: &str = "sendmsg,sendto";
+
 /// Injects each fault into the first, second, ... of its calls while `attempt`
 /// runs again and again, until one was hit and all is well again; then the
 /// server must hold what it held before, and end as always. `alone` is for
@@ -142,10 +145,10 @@ fn reading_that_would_block_goes_on_with_the_next_event() {
 #[test]
 fn writing() {
     let faults = [
-        ("sendmsg", "EINTR", Nobody),
-        ("sendmsg", "EIO", Connection),
-        ("sendmsg", "ENOMEM", Connection),
-        ("sendmsg", "EPIPE", Connection),
+        (SENDING, "EINTR", Nobody),
+        (SENDING, "EIO", Connection),
+        (SENDING, "ENOMEM", Connection),
+        (SENDING, "EPIPE", Connection),
     ];
     each(&faults, true, |_, client| work::echo(client, 500_000));
 }
@@ -253,9 +256,9 @@ fn a_disk_that_takes_its_time_holds_up_nobody_else() {
 fn a_turn_that_takes_long_shows_in_the_counters_and_in_the_log() {
     let server = Server::start();
     let mut client = server.client("client");
-    let Some(tracer) = Tracer::attach(&server, "sendmsg", "delay_enter=300000:when=1") else { return };
+    let Some(tracer) = Tracer::attach(&server, SENDING, "delay_enter=300000:when=1") else { return };
     client.ping();
-    wait_for("the delay", || (tracer.injected() == 1).then_some(()));
+    wait_for("the delay", || (tracer.injected() > 0).then_some(()));
     tracer.detach();
     let stats = server.stats();
     assert!(stats["longest_turn_us"].as_u64().unwrap() >= 300_000, "{stats}");

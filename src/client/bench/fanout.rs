@@ -13,7 +13,7 @@ use super::peer::Publishing;
 use super::progress::Progress;
 use super::{STUCK, stuck, wrong};
 use crate::client::error::Result;
-use mio::Events;
+use mio::{Events, Poll};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -121,12 +121,24 @@ impl Flight {
     }
 }
 
+/// Everybody who takes part.
+#[derive(Debug)]
+struct Party {
+    poll: Poll,
+    events: Events,
+    buffer: Buffer,
+    publisher: Line,
+    /// Each with the number of the message that is next for it.
+    subscribers: Vec<(Line, u64)>,
+    flight: Flight,
+}
+
 /// Subscribes, publishes, checks what everybody gets, and ends the connections.
 ///
 /// # Errors
 /// `Wrong` where a message is missing, out of order or not what was sent.
 pub fn run(peer: &mut (impl Publishing + ?Sized), work: &Fanout, progress: &mut Progress) -> Result<Figures> {
-    let mut poll = poll()?;
+    let poll = poll()?;
     let mut subscribers = Vec::with_capacity(work.subscribers);
     let mut asleep = Vec::with_capacity(work.stalled);
     for n in 0..work.subscribers + work.stalled {
@@ -138,69 +150,82 @@ pub fn run(peer: &mut (impl Publishing + ?Sized), work: &Fanout, progress: &mut 
         }
         progress.tick(Instant::now(), n as u64, "subscribers");
     }
-    let publisher = work.subscribers;
-    let mut publishing = greeted(peer, publisher, |peer, out| peer.prepare(out), |peer, input| peer.ready(input))?;
-    publishing.register(&poll, publisher)?;
+    let n = work.subscribers;
+    let mut publisher = greeted(peer, n, |peer, out| peer.prepare(out), |peer, input| peer.ready(input))?;
+    publisher.register(&poll, n)?;
     for (n, (line, _)) in subscribers.iter_mut().enumerate() {
         line.register(&poll, n)?;
     }
-    let mut flight = Flight {
-        payloads: Payloads::new(work.size),
-        floor: 0,
-        sent: VecDeque::new(),
-        first: None,
-        latencies: Latencies::default(),
-        delivered: 0,
-    };
-    let of = work.messages * work.subscribers as u64;
-    let mut buffer = Buffer::default();
-    let mut events = Events::with_capacity(4_096);
-    let mut published = 0;
-    let began = Instant::now();
-    let mut last = began;
-    while flight.delivered < of {
-        let now = Instant::now();
-        let mut pause = None;
-        while published < work.messages && published < flight.floor + work.window {
-            let meant = match work.rate {
-                Some(rate) => began + Duration::from_secs_f64(published as f64 / rate),
-                None => now,
-            };
-            if meant > now {
-                pause = Some(meant - now);
-                break;
+    let payloads = Payloads::new(work.size);
+    let (sent, latencies) = (VecDeque::new(), Latencies::default());
+    let flight = Flight { payloads, floor: 0, sent, first: None, latencies, delivered: 0 };
+    let events = Events::with_capacity(4_096);
+    let mut party = Party { poll, events, buffer: Buffer::default(), publisher, subscribers, flight };
+    // Whoever came early was told of each that came later. That is behind
+    // everybody once a first message has come, which does not count.
+    party.publish(peer, &Fanout { messages: 1, rate: None, ..*work }, progress)?;
+    party.flight.latencies = Latencies::default();
+    let took = party.publish(peer, work, progress)?;
+    let delivered = party.flight.delivered;
+    Ok(Figures::new(delivered, delivered * work.size as u64, took, &party.flight.latencies))
+}
+
+impl Party {
+    /// Publishes, and returns how long it took until everybody had everything.
+    fn publish(
+        &mut self,
+        peer: &mut (impl Publishing + ?Sized),
+        work: &Fanout,
+        progress: &mut Progress,
+    ) -> Result<Duration> {
+        let Party { poll, events, buffer, publisher, subscribers, flight } = self;
+        let of = work.messages * subscribers.len() as u64;
+        flight.delivered = 0;
+        let first = flight.floor;
+        let mut published = 0;
+        let began = Instant::now();
+        let mut last = began;
+        while flight.delivered < of {
+            let now = Instant::now();
+            let mut pause = None;
+            while published < work.messages && first + published < flight.floor + work.window {
+                let meant = match work.rate {
+                    Some(rate) => began + Duration::from_secs_f64(published as f64 / rate),
+                    None => now,
+                };
+                if meant > now {
+                    pause = Some(meant - now);
+                    break;
+                }
+                peer.publish(flight.payloads.of(PUBLISHER, first + published), &mut publisher.out);
+                flight.sent.push_back(Sent { meant, missing: subscribers.len(), bytes: Vec::new() });
+                published += 1;
             }
-            peer.publish(flight.payloads.of(PUBLISHER, published), &mut publishing.out);
-            flight.sent.push_back(Sent { meant, missing: work.subscribers, bytes: Vec::new() });
-            published += 1;
-        }
-        publishing.flush()?;
-        progress.tick(now, flight.delivered, "deliveries");
-        if !wait(&mut poll, &mut events, pause)? && last.elapsed() >= STUCK {
-            return Err(stuck(flight.delivered, of));
-        }
-        for event in &events {
-            let n = event.token().0;
-            if n == publisher {
-                publishing.receive(&mut buffer, |input| {
-                    let mut at = 0;
-                    while let Some(taken) = peer.published(&input[at..])? {
-                        at += taken;
-                    }
-                    Ok(at)
+            publisher.flush()?;
+            progress.tick(now, flight.delivered, "deliveries");
+            if !wait(poll, events, pause)? && last.elapsed() >= STUCK {
+                return Err(stuck(flight.delivered, of));
+            }
+            for event in &*events {
+                let Some((line, next)) = subscribers.get_mut(event.token().0) else {
+                    publisher.receive(buffer, |input| {
+                        let mut at = 0;
+                        while let Some(taken) = peer.published(&input[at..])? {
+                            at += taken;
+                        }
+                        Ok(at)
+                    })?;
+                    publisher.flush()?;
+                    continue;
+                };
+                line.receive(buffer, |input| {
+                    last = Instant::now();
+                    flight.take(peer, next, input, last)
                 })?;
-                publishing.flush()?;
-                continue;
             }
-            let (line, next) = &mut subscribers[n];
-            line.receive(&mut buffer, |input| {
-                last = Instant::now();
-                flight.take(peer, next, input, last)
-            })?;
         }
+        Ok(last - began)
     }
-    let figures = Figures::new(flight.delivered, flight.delivered * work.size as u64, last - began, &flight.latencies);
-    Ok(figures)
 }
 
 /// A connection that has greeted and then said and been answered one thing more.

@@ -155,7 +155,7 @@ pub fn open(
     socket.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(failed)?;
     socket.write_all(first).map_err(failed)?;
     let (mut input, mut chunk) = (Vec::new(), [0; 4_096]);
-    while let None = answered(&input)? {
+    while answered(&input)?.is_none() {
         if input.len() > LONGEST {
             return Err(wrong("a greeting without an end"));
         }

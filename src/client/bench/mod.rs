@@ -6,7 +6,7 @@
 //! - [`target`]: who may be put under load.
 //! - [`peer`]: how a kind of server is spoken to; [`frames`] is reactord's.
 //! - [`payload`]: bytes that no two requests share.
-//! - [`line`]: one connection without blocking, and many of them under one poll.
+//! - [`mod@line`]: one connection without blocking, and many of them under one poll.
 //! - [`echo`], [`fanout`], [`churn`], [`idle`]: one thread, one poll.
 //! - [`transfer`], [`exec`]: files and commands, a thread for each connection.
 //! - [`figures`]: throughput and percentiles. [`progress`]: the live line.

@@ -24,9 +24,9 @@ const BATCH: usize = 256;
 #[derive(Debug)]
 pub enum Event {
     /// A greeted connection: its sending half and the greeting's answer.
-    Connected(Box<Sender>, Welcome),
+    Connected(Box<(Sender, Welcome)>),
     /// A frame.
-    Frame(Incoming),
+    Frame(Box<Incoming>),
     /// The connection ended, or did not come about.
     Lost(ClientError),
     /// An upload for that room ended, with the file's name on the server.
@@ -124,14 +124,17 @@ impl Engine {
 
     fn event(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Connected(sender, welcome) => match Writer::start(*sender) {
-                Ok(writer) => {
-                    self.writer = Some(writer);
-                    self.model.handle_connected(now, &welcome.nick);
+            Event::Connected(connected) => {
+                let (sender, welcome) = *connected;
+                match Writer::start(sender) {
+                    Ok(writer) => {
+                        self.writer = Some(writer);
+                        self.model.handle_connected(now, &welcome.nick);
+                    }
+                    // The reading side is gone with it, and tells the loss.
+                    Err(error) => log::debug!("{error}"),
                 }
-                // The reading side is gone with it, and tells the loss.
-                Err(error) => log::debug!("{error}"),
-            },
+            }
             Event::Frame(frame) => self.model.handle_frame(now, &frame),
             Event::Lost(error) => {
                 self.writer = None;

@@ -35,10 +35,10 @@ pub fn open(config: &Config) -> Result<Connection> {
 pub fn follow(connection: Connection, inbox: &Inbox<Event>) {
     let welcome = connection.welcome().clone();
     let (sender, mut receiver) = connection.split();
-    inbox.push(0, Event::Connected(Box::new(sender), welcome));
+    inbox.push(0, Event::Connected(Box::new((sender, welcome))));
     loop {
         match receiver.receive().and_then(|frame| incoming(&frame)) {
-            Ok(frame) => inbox.push(frame.cost(), Event::Frame(frame)),
+            Ok(frame) => inbox.push(frame.cost(), Event::Frame(Box::new(frame))),
             Err(error) => return inbox.push(0, Event::Lost(error)),
         }
     }

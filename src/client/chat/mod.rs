@@ -3,7 +3,7 @@
 //! - [`model`]: what was asked and seen, and what to do next; no I/O.
 //! - [`action`], [`room`]: what is asked of the server, and what was seen of a
 //!   room.
-//! - [`line`]: the connection's threads.
+//! - [`mod@line`]: the connection's threads.
 //! - [`engine`]: runs the model with all of these.
 //! - [`send`]: puts one file on the server.
 

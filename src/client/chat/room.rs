@@ -3,7 +3,12 @@
 use crate::client::error::Result;
 use crate::client::frame::request;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+/// Messages that are known again where a room is numbered anew; no less than
+/// servers keep of one by default.
+const MAX_PRINTS: usize = 10_000;
 
 #[derive(Serialize)]
 struct Join<'a> {
@@ -34,6 +39,19 @@ struct Seen {
     last: u64,
 }
 
+/// A message as it may come again: its number, when it was said, by whom, what.
+#[derive(Clone, Copy, Debug, Hash)]
+pub struct Print<'a> {
+    /// Its number.
+    pub seq: u64,
+    /// Milliseconds since the Unix epoch.
+    pub at: u64,
+    /// Who said it.
+    pub from: &'a str,
+    /// What was said.
+    pub text: &'a str,
+}
+
 /// What an answer to `join` means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entered {
@@ -62,12 +80,26 @@ pub struct Room {
     pub members: BTreeSet<String>,
     seen: Option<Seen>,
     phase: Phase,
+    /// The messages seen last, as hashes, oldest first.
+    prints: VecDeque<u64>,
+    /// Set while a replay under a new numbering may repeat what was seen under
+    /// the old one: a server that lost its last messages keeps the others.
+    repeats: HashSet<u64>,
+    anew: bool,
 }
 
 impl Room {
     /// A room to be entered.
     pub fn new(name: &str) -> Room {
-        Room { name: name.to_owned(), members: BTreeSet::new(), seen: None, phase: Phase::Away }
+        Room {
+            name: name.to_owned(),
+            members: BTreeSet::new(),
+            seen: None,
+            phase: Phase::Away,
+            prints: VecDeque::new(),
+            repeats: HashSet::new(),
+            anew: false,
+        }
     }
 
     /// The request to enter it; `history` messages where it is the first time.
@@ -101,9 +133,15 @@ impl Room {
         self.phase = if count == 0 { Phase::Live } else { Phase::Replaying(count, id) };
         match before {
             None => Entered::First,
+            Some(_) if self.anew => {
+                self.anew = false;
+                self.repeats = self.prints.iter().copied().collect();
+                Entered::Again { missing: 0 }
+            }
             Some(before) if before.epoch != epoch && seq > 0 => {
                 // The old number hid messages of the new numbering.
                 self.seen = Some(Seen { epoch: epoch.to_owned(), last: 0 });
+                self.anew = true;
                 Entered::Anew
             }
             Some(before) if before.epoch != epoch => Entered::Again { missing: 0 },
@@ -112,9 +150,10 @@ impl Room {
         }
     }
 
-    /// Whether the message with that number, and the id of its replay, is new;
+    /// Whether the message, which belongs to the replay with that id, is new;
     /// if so, how many are missing before it.
-    pub fn take(&mut self, seq: u64, replay: Option<u64>) -> Option<u64> {
+    pub fn take(&mut self, message: Print<'_>, replay: Option<u64>) -> Option<u64> {
+        let seq = message.seq;
         match self.phase {
             Phase::Away | Phase::Asked(_) => return None,
             Phase::Replaying(left, id) if replay == Some(id) => {
@@ -128,6 +167,17 @@ impl Room {
         }
         let missing = seq - seen.last - 1;
         seen.last = seq;
+        let print = BuildHasherDefault::<DefaultHasher>::default().hash_one(message);
+        if self.repeats.remove(&print) {
+            return None;
+        }
+        if self.phase == Phase::Live {
+            self.repeats = HashSet::new();
+        }
+        if self.prints.len() == MAX_PRINTS {
+            self.prints.pop_front();
+        }
+        self.prints.push_back(print);
         Some(missing)
     }
 }

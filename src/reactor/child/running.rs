@@ -2,7 +2,8 @@
 
 use super::ChildSink;
 use super::key::{ChildKey, Part};
-use super::streams::{Input, Output};
+use crate::process::report::UNKNOWN_CODE;
+use crate::process::streams::{Input, Output};
 use crate::process::{self, Process};
 use crate::proto::ConnId;
 use crate::proto::exec::{ChildEvent, ExitStatus, Stream};
@@ -17,9 +18,6 @@ use std::time::Instant;
 /// What one child may write to us, or take from us, in one turn before the
 /// others' turn, in bytes.
 const CHILD_BUDGET: usize = 256 << 10;
-
-/// What a code stands for where nobody knows how the process ended.
-const UNKNOWN_CODE: i32 = 255;
 
 /// A command.
 #[derive(Debug)]

@@ -1,9 +1,12 @@
 use super::*;
 use crate::proto::exec::Stream;
+use crate::proto::exec::{ExitStatus, Program};
 use crate::reactor::sources::Source;
+use crate::wire::error::ErrorCode;
 use crate::wire::request::Pty;
 use bytes::Bytes;
 use mio::{Events, Poll};
+use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const ME: ConnId = ConnId(1);

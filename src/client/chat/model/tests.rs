@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::client::error::ServerError;
+use crate::talk::event::Incoming;
+use crate::wire::MAX_MESSAGE;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -227,7 +229,25 @@ fn a_new_numbering_is_asked_for_from_its_beginning() {
     let id = table.enter(102, 102, "other");
     (1..=102).for_each(|seq| table.replays(&id, seq, "bob", "x"));
     assert_eq!(table.texts().iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), (1..=102).collect::<Vec<_>>());
-    assert!(table.says("no longer knows"));
+    assert!(table.says("numbers it anew"));
+}
+
+#[test]
+fn what_a_new_numbering_kept_of_the_old_is_not_shown_again() {
+    let mut table = Table::entered(true, 0);
+    table.gets(&message(1, "bob", "a"));
+    table.types("b");
+    table.said(2);
+    table.gets(&message(3, "bob", "lost by the server"));
+    table.lose(&lost());
+    table.connect("me");
+    table.enter(3, 0, "other");
+    let id = table.enter(3, 3, "other");
+    table.replays(&id, 1, "bob", "a");
+    table.replays(&id, 2, "me", "b");
+    table.replays(&id, 3, "carol", "new");
+    table.gets(&message(4, "bob", "a"));
+    assert_eq!(table.texts(), [(1, "a"), (2, "b"), (3, "lost by the server"), (3, "new"), (4, "a")]);
 }
 
 #[test]

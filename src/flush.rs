@@ -19,7 +19,7 @@ const WRITE_BUDGET: usize = 1 << 20;
 pub enum Flushed {
     /// Everything is sent.
     Empty,
-    /// The socket takes no more now; an event will say when.
+    /// The socket takes no more now.
     Blocked,
     /// The turn's budget is used up.
     Budget,
@@ -38,6 +38,8 @@ pub trait Files {
 }
 
 /// Sends until the queue is empty, the socket is full or the budget is used.
+/// Never waits, except in `sendfile` where the socket itself blocks: a driver
+/// of such sockets says that no file is resident and sends them by itself.
 pub fn flush(socket: &impl AsFd, queue: &mut SendQueue, files: &impl Files) -> io::Result<Flushed> {
     let mut budget = WRITE_BUDGET;
     while !queue.is_empty() {
@@ -59,7 +61,8 @@ pub fn flush(socket: &impl AsFd, queue: &mut SendQueue, files: &impl Files) -> i
             let mut slices = [IoSlice::new(b""); MAX_SLICES];
             let (n, more) = queue.slices(&mut slices);
             // A header is not worth a packet of its own where a file follows.
-            let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
+            let flags =
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL | if more { SendFlags::MORE } else { SendFlags::empty() };
             let wanted: usize = slices[..n].iter().map(|slice| slice.len()).sum();
             // Most turns have one stretch, which needs no vector: the kernel then
             // copies neither that nor a message header.

@@ -1,6 +1,7 @@
-//! One pipe of a child, or one side of its terminal, with its latched readiness.
+//! One pipe of a child, or one side of its terminal, with its latched
+//! readiness. Who waits for that readiness, and how, is left to the drivers.
 
-use crate::process::terminal;
+use super::terminal;
 use bytes::{Buf, Bytes};
 use rustix::io::{Errno, read, retry_on_intr, write};
 use rustix::pipe::fcntl_setpipe_size;
@@ -22,45 +23,51 @@ enum Pending {
 
 /// Where a child's input is written to.
 #[derive(Debug)]
-pub(super) struct Input {
+pub(crate) struct Input {
     fd: OwnedFd,
     on_terminal: bool,
     pending: VecDeque<Pending>,
     /// Whether a write may succeed; only an event says so after one did not.
-    pub(super) ready: bool,
+    pub(crate) ready: bool,
     /// Whether events come for it.
-    pub(super) registered: bool,
+    pub(crate) registered: bool,
 }
 
 /// What became of writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Written {
+pub(crate) struct Written {
     /// Bytes that left the queue, whether the child got them or never will.
-    pub(super) taken: usize,
+    pub(crate) taken: usize,
     /// Whether the input is at its end: ended by us or closed by the child.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
 }
 
 impl Input {
-    pub(super) fn new(fd: OwnedFd, on_terminal: bool) -> io::Result<Self> {
+    pub(crate) fn new(fd: OwnedFd, on_terminal: bool) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(Input { fd, on_terminal, pending: VecDeque::new(), ready: true, registered: false })
     }
 
-    pub(super) fn push(&mut self, bytes: Bytes) {
+    pub(crate) fn push(&mut self, bytes: Bytes) {
         self.pending.push_back(Pending::Bytes(bytes));
     }
 
-    pub(super) fn push_end(&mut self) {
+    pub(crate) fn push_end(&mut self) {
         self.pending.push_back(Pending::End);
     }
 
-    pub(super) fn has_work(&self) -> bool {
-        self.ready && !self.pending.is_empty()
+    /// Whether something waits to be written.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether some of it can be written now, as far as is known.
+    pub(crate) fn has_work(&self) -> bool {
+        self.ready && self.has_pending()
     }
 
     /// Writes until the pipe is full, nothing is left, or `budget` bytes went.
-    pub(super) fn write(&mut self, budget: usize) -> Written {
+    pub(crate) fn write(&mut self, budget: usize) -> Written {
         let mut taken = 0;
         while self.ready && taken < budget {
             let bytes = match self.pending.front_mut() {
@@ -116,7 +123,7 @@ impl Input {
     }
 
     /// Forgets what is pending and returns how many bytes that were.
-    pub(super) fn drop_pending(&mut self) -> usize {
+    pub(crate) fn drop_pending(&mut self) -> usize {
         let length = |pending| if let Pending::Bytes(bytes) = pending { bytes.len() } else { 0 };
         std::mem::take(&mut self.pending).into_iter().map(length).sum()
     }
@@ -130,14 +137,14 @@ impl AsFd for Input {
 
 /// Where a child's output is read from.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(crate) struct Output {
     fd: OwnedFd,
     on_terminal: bool,
     /// Whether a read may give something; only an event says so after one did not.
-    pub(super) ready: bool,
+    pub(crate) ready: bool,
     /// Whether the last event said that the other side is closed. No other
     /// event follows that one, so the end must be read then.
-    pub(super) hung_up: bool,
+    pub(crate) hung_up: bool,
     /// Whether it has shown that it says much.
     grown: bool,
 }
@@ -145,19 +152,19 @@ pub(super) struct Output {
 /// What reading gave: so many bytes, and whether the output is at its end
 /// behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reading {
-    pub(super) bytes: usize,
-    pub(super) ended: bool,
+pub(crate) struct Reading {
+    pub(crate) bytes: usize,
+    pub(crate) ended: bool,
 }
 
 impl Output {
-    pub(super) fn new(fd: OwnedFd, on_terminal: bool) -> io::Result<Self> {
+    pub(crate) fn new(fd: OwnedFd, on_terminal: bool) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(Output { fd, on_terminal, ready: false, hung_up: false, grown: on_terminal })
     }
 
     /// Fills `buffer` as far as there is something.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Reading {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Reading {
         let reading = self.fill(buffer);
         if reading.bytes == buffer.len() && !std::mem::replace(&mut self.grown, true) {
             self.grow();

@@ -1,0 +1,256 @@
+//! One connection: its socket, its state behind a lock, and its inbox. What
+//! threads do with it is the server's.
+
+use super::command::Command;
+use super::inbox::Inbox;
+use super::lock;
+use crate::limits::{DRAIN_BYTES, DRAIN_TIME, LINGER};
+use crate::proto::jobs::JobId;
+use crate::proto::outbox::LOW_WATER;
+use crate::proto::{ConnId, Endpoint, Input, Now, Outbox};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::HashMap;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often a reader that reads nothing looks whether its peer is still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Serving,
+    /// The session is over; what is queued is flushed until then.
+    Flushing(Instant),
+    /// The sending side is shut; input is thrown away until then.
+    Draining {
+        until: Instant,
+        left: usize,
+    },
+    /// Nothing remains but to close it, which its reader does.
+    Over,
+    /// Closed.
+    Closed,
+}
+
+/// What a connection's reader does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Read,
+    /// The session takes no input now: wait until something has changed.
+    Wait,
+    Close,
+}
+
+/// What only one thread at a time may touch.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) session: Endpoint,
+    pub(super) out: Outbox,
+    pub(super) stage: Stage,
+    /// The writer sends or waits for the peer, without the lock.
+    pub(super) sending: bool,
+    /// Whether the reader waits on `changed`: a signal to nobody is a system
+    /// call too.
+    reader_waits: bool,
+    /// Whether the peer must authenticate and has not yet.
+    pub(super) is_stranger: bool,
+    /// What the clock has an entry for.
+    pub(super) armed: Option<Instant>,
+    /// Since when more is queued than the soft limit.
+    pub(super) over_soft_since: Option<Instant>,
+    /// Whether others ever put in something for it: what a connection queues
+    /// for itself is no slowness.
+    pub(super) had_deliveries: bool,
+    /// Its running commands.
+    pub(super) commands: HashMap<JobId, Arc<Command>>,
+}
+
+/// What went through a connection; each has its own, so that no two threads
+/// write to the same cache line.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) reads: AtomicU64,
+    pub(super) writes: AtomicU64,
+    pub(super) bytes_in: AtomicU64,
+    pub(super) bytes_out: AtomicU64,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) id: ConnId,
+    pub(super) peer: SocketAddr,
+    /// Blocks.
+    pub(super) socket: TcpStream,
+    state: Mutex<State>,
+    changed: Condvar,
+    pub(super) inbox: Inbox,
+    pub(super) traffic: Traffic,
+    /// The memory of its queue, in bytes, as the total of all counts it.
+    pub(super) memory: AtomicUsize,
+    /// Whether its session has failed; for those who choose whom to end.
+    pub(super) failed: AtomicBool,
+}
+
+impl Conn {
+    pub(super) fn new(id: ConnId, peer: SocketAddr, socket: TcpStream, session: Endpoint, out: Outbox) -> Self {
+        let state = State {
+            out,
+            stage: Stage::Serving,
+            sending: false,
+            reader_waits: false,
+            is_stranger: !session.is_authenticated(),
+            armed: None,
+            over_soft_since: None,
+            had_deliveries: false,
+            commands: HashMap::new(),
+            session,
+        };
+        Conn {
+            id,
+            peer,
+            socket,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            inbox: Inbox::default(),
+            traffic: Traffic::default(),
+            memory: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Tells the reader, where it waits, that the state has changed.
+    pub(super) fn notify_reader(&self, state: &State) {
+        if state.reader_waits && state.next() != Next::Wait {
+            self.changed.notify_one();
+        }
+    }
+
+    /// What the reader does while the session takes no input.
+    pub(super) fn wait_for_change(&self) -> Next {
+        let mut state = self.lock();
+        while state.next() == Next::Wait {
+            state.reader_waits = true;
+            let waited = self.changed.wait_timeout(state, LOOK_AGAIN);
+            let (locked, result) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = locked;
+            if result.timed_out() && self.is_broken() {
+                self.break_off(&mut state, "its peer is gone");
+            }
+        }
+        state.reader_waits = false;
+        state.next()
+    }
+
+    /// Whether the peer is known to be gone, though nothing is read from it: a
+    /// command that says nothing must not outlive it.
+    fn is_broken(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::empty())];
+        // Errors and hang-ups are told unasked. Where even asking fails, the
+        // next look tells.
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|n| n > 0)
+    }
+
+    /// Ends the connection both ways: whoever waits for the socket wakes.
+    pub(super) fn break_off(&self, state: &mut State, why: &str) {
+        if !state.is_over() {
+            log::debug!("{}: closed: {why}", self.peer);
+            self.failed.store(true, Ordering::Relaxed);
+            state.stage = Stage::Over;
+        }
+        self.hang_up();
+    }
+
+    /// Shuts the socket both ways.
+    pub(super) fn hang_up(&self) {
+        // It fails only where the peer was faster.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Moves on through the end of the connection.
+    pub(super) fn advance_end(&self, state: &mut State, now: Instant) {
+        if state.stage == Stage::Serving && state.session.has_failed() {
+            self.failed.store(true, Ordering::Relaxed);
+            state.stage = Stage::Flushing(now + LINGER);
+        }
+        match state.stage {
+            Stage::Serving if state.session.is_finished(&state.out) => self.break_off(state, "it ended"),
+            Stage::Flushing(_) if state.out.queue.is_empty() => {
+                // The peer may be gone already, which ends the draining too.
+                if self.socket.shutdown(Shutdown::Write).is_err() {
+                    return self.break_off(state, "it failed, and its peer is gone");
+                }
+                state.stage = Stage::Draining { until: now + DRAIN_TIME, left: DRAIN_BYTES };
+            }
+            Stage::Flushing(until) if now >= until => self.break_off(state, "it took no last words"),
+            Stage::Draining { until, left } if now >= until || left == 0 => self.break_off(state, "it was drained"),
+            _ => {}
+        }
+    }
+}
+
+impl State {
+    /// Whether nothing is to be done for the connection but to close it.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over | Stage::Closed)
+    }
+
+    /// Tells the session.
+    pub(super) fn tell(&mut self, now: Now, input: Input<'_>) {
+        self.session.handle_input(now, input, &mut self.out);
+    }
+
+    /// Tells the session what came from the peer, or throws it away where that
+    /// is all that is left to do.
+    pub(super) fn receive(&mut self, now: Now, bytes: &[u8]) {
+        match &mut self.stage {
+            Stage::Draining { left, .. } if bytes.is_empty() => *left = 0,
+            Stage::Draining { left, .. } => *left = left.saturating_sub(bytes.len()),
+            _ if bytes.is_empty() => self.tell(now, Input::Eof),
+            _ => self.tell(now, Input::Bytes(bytes)),
+        }
+    }
+
+    /// Lets go of what a closed connection needs no more.
+    pub(super) fn close(&mut self) {
+        self.stage = Stage::Closed;
+        self.out = Outbox::default();
+        self.commands = HashMap::new();
+    }
+
+    /// What the reader does next.
+    pub(super) fn next(&self) -> Next {
+        match self.stage {
+            Stage::Serving if self.session.wants(&self.out).socket_read => Next::Read,
+            Stage::Serving | Stage::Flushing(_) => Next::Wait,
+            Stage::Draining { .. } => Next::Read,
+            Stage::Over | Stage::Closed => Next::Close,
+        }
+    }
+
+    /// Whether the session waits to hear that the queue has room again.
+    pub(super) fn can_resume(&self) -> bool {
+        self.stage == Stage::Serving && self.out.queue.len() < LOW_WATER && self.session.wants_drained()
+    }
+
+    /// Bytes that wait for the peer and count against its output limit.
+    pub(super) fn queued(&self) -> usize {
+        self.out.queue.len() + self.session.held()
+    }
+
+    /// When the connection needs attention though nothing happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Serving => self.session.poll_timeout(),
+            Stage::Flushing(until) | Stage::Draining { until, .. } => Some(until),
+            Stage::Over | Stage::Closed => None,
+        }
+    }
+}
