@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Options, PATIENCE, Server, wait_for};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::Value;
@@ -258,6 +259,9 @@ impl OnTerminal {
         let mut byte = [0];
         self.shown.clear();
         while !self.shown.ends_with(text.as_bytes()) {
+            let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+            let ready = poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&patience)).unwrap();
+            assert!(ready > 0, "waited in vain for {text:?} after {:?}", String::from_utf8_lossy(&self.shown));
             (&self.master).read_exact(&mut byte).unwrap();
             self.shown.extend(byte);
         }
@@ -409,7 +413,7 @@ fn the_log_stands_above_the_line_that_the_operator_types() {
     terminal.types("half");
     terminal.shows("half");
     drop(TcpStream::connect(("127.0.0.1", port)).unwrap());
-    terminal.shows(": connected\r\n");
+    terminal.shows(": connected, framed\r\n");
     terminal.shows("lobby> half");
     // Two Ctrl-C stop it, as one does where nobody types.
     terminal.types("\u{3}");
