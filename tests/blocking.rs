@@ -1,5 +1,6 @@
 //! The end-to-end suites once more, against `--mode blocking`: the same
-//! promises, kept by the other driver.
+//! promises, kept by the other driver. Calls that fail are injected into the
+//! loop alone: here each thread has calls of its own.
 
 #![allow(clippy::duplicate_mod, reason = "each suite brings what all of them share")]
 
@@ -25,6 +26,30 @@ mod real;
 mod real_files;
 #[path = "server.rs"]
 mod server;
+
+#[path = "faults/abuse.rs"]
+mod abuse;
+#[path = "faults/chaos.rs"]
+mod chaos;
+#[path = "faults/commands.rs"]
+mod commands;
+#[path = "faults/crashes.rs"]
+mod crashes;
+#[path = "faults/files.rs"]
+mod files;
+#[path = "faults/floods.rs"]
+mod floods;
+#[path = "faults/stopped.rs"]
+mod stopped;
+#[path = "faults/tracer.rs"]
+mod tracer;
+#[path = "faults/work.rs"]
+mod work;
+
+/// The faults in their small form; the full one is the loop's.
+fn scale<T>(small: T, _: T) -> T {
+    small
+}
 
 use common::{Client, Server, frame, wait_for};
 use serde_json::json;

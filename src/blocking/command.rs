@@ -45,6 +45,8 @@ struct Orders {
     exited: Option<ExitStatus>,
     /// The session has let go of it.
     released: bool,
+    /// Its outputs are to be looked at.
+    look: bool,
     /// Its place was given to the next one already.
     is_free: bool,
     is_logged: bool,
@@ -176,6 +178,12 @@ impl Command {
         (!std::mem::replace(&mut lock(&self.orders).is_free, true)).then_some(self.slot)
     }
 
+    /// Has its thread look at its outputs and say so, once each time.
+    pub(super) fn look(&self) {
+        lock(&self.orders).look = true;
+        self.ring();
+    }
+
     /// The connection takes output again.
     pub(super) fn resume(&self) {
         if self.stalled.swap(false, Ordering::Relaxed) {
@@ -212,12 +220,16 @@ impl Command {
             exited: None,
             killed: false,
             unread: false,
+            look: Look::None,
         };
         loop {
             running.take_orders();
             running.feed();
             running.listen();
             running.check_exit();
+            if running.look == Look::Done {
+                running.say_looked();
+            }
             let released = running.conn.is_none();
             self.log_end(&peer);
             if released && running.is_done() {
@@ -245,14 +257,31 @@ struct Running<'a> {
     killed: bool,
     /// Whether the session knows that outputs are unread.
     unread: bool,
+    look: Look,
+}
+
+/// How far a look at the outputs is that somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    None,
+    Wanted,
+    /// What could be read is read.
+    Done,
 }
 
 impl Running<'_> {
     fn take_orders(&mut self) {
-        let (list, released, kill_at) = {
+        let (list, released, kill_at, look) = {
             let mut orders = lock(&self.command.orders);
-            (std::mem::take(&mut orders.list), orders.released, orders.kill_at)
+            let look = std::mem::take(&mut orders.look);
+            (std::mem::take(&mut orders.list), orders.released, orders.kill_at, look)
         };
+        if look {
+            self.look = Look::Wanted;
+        }
+        if released && self.look != Look::None {
+            self.say_looked();
+        }
         let mut dropped = 0;
         for order in list {
             match (order, &mut self.pipes.input) {
@@ -282,6 +311,13 @@ impl Running<'_> {
             if let Err(e) = self.command.signal(Signal::KILL) {
                 log::warn!("job {}: cannot kill it: {e}", self.command.job.0);
             }
+        }
+    }
+
+    fn say_looked(&mut self) {
+        self.look = Look::None;
+        if let Some(conn) = &self.conn {
+            self.server.visit(conn, &mut self.post, |state, now| self.server.looked(state, now));
         }
     }
 
@@ -404,7 +440,11 @@ impl Running<'_> {
         let kill_at = lock(&self.command.orders).kill_at.filter(|_| !self.killed);
         let left = kill_at.map(|at| at.saturating_duration_since(Instant::now()));
         // A grace of seconds always fits.
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut left = left.and_then(|left| Timespec::try_from(left).ok());
+        if self.look == Look::Wanted {
+            self.look = Look::Done;
+            left = Some(Timespec::default());
+        }
         match poll(&mut fds, left.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return,

@@ -64,6 +64,11 @@ pub(super) struct State {
     /// Whether others ever put in something for it: what a connection queues
     /// for itself is no slowness.
     pub(super) had_deliveries: bool,
+    /// Something is due, but not before its reader has read what has come.
+    pub(super) awaits_reader: bool,
+    /// Commands whose outputs are looked at before it is told that its time is
+    /// up: what can be read is no silence.
+    pub(super) looks: usize,
     /// Its running commands.
     pub(super) commands: HashMap<JobId, Arc<Command>>,
 }
@@ -106,6 +111,8 @@ impl Conn {
             armed: None,
             over_soft_since: None,
             had_deliveries: false,
+            awaits_reader: false,
+            looks: 0,
             commands: HashMap::new(),
             session,
         };
@@ -152,10 +159,18 @@ impl Conn {
     /// Whether the peer is known to be gone, though nothing is read from it: a
     /// command that says nothing must not outlive it.
     fn is_broken(&self) -> bool {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::empty())];
-        // Errors and hang-ups are told unasked. Where even asking fails, the
-        // next look tells.
-        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|n| n > 0)
+        // Errors and hang-ups are told unasked.
+        self.says(PollFlags::empty())
+    }
+
+    /// Whether a read would give something, if only the end.
+    pub(super) fn has_input(&self) -> bool {
+        self.says(PollFlags::IN)
+    }
+
+    /// Asks the socket. Where even that fails, the next one who asks is told.
+    fn says(&self, flags: PollFlags) -> bool {
+        poll(&mut [PollFd::new(&self.socket, flags)], Some(&Timespec::default())).is_ok_and(|n| n > 0)
     }
 
     /// Ends the connection both ways: whoever waits for the socket wakes.
@@ -210,6 +225,7 @@ impl State {
     /// Tells the session what came from the peer, or throws it away where that
     /// is all that is left to do.
     pub(super) fn receive(&mut self, now: Now, bytes: &[u8]) {
+        self.awaits_reader = false;
         match &mut self.stage {
             Stage::Draining { left, .. } if bytes.is_empty() => *left = 0,
             Stage::Draining { left, .. } => *left = left.saturating_sub(bytes.len()),
@@ -243,6 +259,11 @@ impl State {
     /// Bytes that wait for the peer and count against its output limit.
     pub(super) fn queued(&self) -> usize {
         self.out.queue.len() + self.session.held()
+    }
+
+    /// Whether the session has a deadline that has come.
+    pub(super) fn is_due(&self, now: Now) -> bool {
+        self.session.poll_timeout().is_some_and(|due| due <= now.instant)
     }
 
     /// When the connection needs attention though nothing happens.

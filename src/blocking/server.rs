@@ -101,7 +101,7 @@ pub(super) struct Server {
     pub(super) admission: Mutex<Admission>,
     pub(super) clock: Clock,
     pub(super) counts: Counts,
-    /// The memory of all queues and inboxes, in bytes.
+    /// The memory of all queues, inboxes and kept input, in bytes.
     pub(super) queued: AtomicUsize,
     started: Instant,
 }
@@ -194,7 +194,9 @@ impl Server {
         // Whoever is being ended is not ended again for its slowness.
         let since = state.over_soft_since.filter(|_| !state.session.has_failed());
         let soft = since.map(|since| since + limits::SOFT_LIMIT_TIME);
-        if let Some(at) = [state.deadline(), soft].into_iter().flatten().min() {
+        if !state.awaits_reader
+            && let Some(at) = [state.deadline(), soft].into_iter().flatten().min()
+        {
             self.clock.arm(conn.id, at, &mut state.armed);
         }
         if !state.out.queue.is_empty() && !state.sending && !state.is_over() {
@@ -236,7 +238,7 @@ impl Server {
 
     /// Brings the total of all queues up to date with this connection's.
     fn account(&self, conn: &Conn, state: &State) {
-        let memory = state.out.queue.memory() + state.session.held();
+        let memory = state.out.queue.memory() + state.session.held() + state.session.input_memory();
         let before = conn.memory.swap(memory, Ordering::Relaxed);
         if memory > before {
             self.queued.fetch_add(memory - before, Ordering::Relaxed);
@@ -314,15 +316,40 @@ impl Server {
                         return;
                     }
                     state.armed = None;
-                    if state.session.poll_timeout().is_some_and(|due| due <= now.instant) {
-                        let had_failed = state.session.has_failed();
-                        state.session.handle_timeout(now, &mut state.out);
-                        if state.session.has_failed() && !had_failed {
-                            count(&self.counts.timeouts, 1);
-                        }
+                    if state.looks > 0 || !state.is_due(now) {
+                        return;
+                    }
+                    // What has come was in time, also where its reader did not
+                    // get to it: that arms the clock anew.
+                    if state.next() == Next::Read && conn.has_input() {
+                        state.awaits_reader = true;
+                        return;
+                    }
+                    state.looks = state.commands.len();
+                    state.commands.values().for_each(|command| command.look());
+                    if state.looks == 0 {
+                        self.time_out(state, now);
                     }
                 });
             }
+        }
+    }
+
+    /// Tells a session what has come due.
+    fn time_out(&self, state: &mut State, now: Now) {
+        let had_failed = state.session.has_failed();
+        state.session.handle_timeout(now, &mut state.out);
+        if state.session.has_failed() && !had_failed {
+            count(&self.counts.timeouts, 1);
+        }
+    }
+
+    /// One of its commands has nothing unread; after the last of them the
+    /// session learns what is due.
+    pub(super) fn looked(&self, state: &mut State, now: Now) {
+        state.looks = state.looks.saturating_sub(1);
+        if state.looks == 0 && state.is_due(now) {
+            self.time_out(state, now);
         }
     }
 

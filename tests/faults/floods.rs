@@ -1,7 +1,7 @@
 //! Too many, too slow, too idle: what floods cost the server, and what those
 //! notice who behave.
 
-use crate::common::{Client, Options, Server, frame, has_program, skip, unique, wait_for};
+use crate::common::{Client, Options, Server, frame, has_program, mode, skip, unique, wait_for};
 use crate::scale;
 use crate::work::{self, Holdings, Neighbour};
 use reactord::system::raise_descriptor_limit;
@@ -171,6 +171,9 @@ fn bodies_that_never_end_are_within_the_servers_memory() {
 
 #[test]
 fn idle_connections_cost_little_and_give_it_back() {
+    if mode() == "blocking" {
+        return skip("a thread for each connection costs more, and says so");
+    }
     let wanted = scale(500, 10_000);
     let count = wanted.min(raise_descriptor_limit().saturating_sub(200));
     if count < wanted {
