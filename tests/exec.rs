@@ -349,14 +349,23 @@ fn groups_end_when_the_server_stops() {
     assert!(!groups.into_iter().any(group_lives));
 }
 
+/// Whether a process handles SIGINT; proc_pid_status(5).
+fn catches_interrupts(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let masks = status.lines().filter_map(|line| line.strip_prefix("SigCgt:").or(line.strip_prefix("SigIgn:")));
+    masks.map(|mask| u64::from_str_radix(mask.trim(), 16).unwrap()).any(|mask| mask & 0b10 != 0)
+}
+
 #[test]
 fn groups_end_when_the_server_is_killed() {
     let server = Server::start();
     let mut client = server.client("a");
     let groups = polite_and_stubborn(&mut client);
     let warden = server.children().into_iter().find(|pid| !groups.contains(pid)).unwrap();
+    // What is meant for the server, a terminal's Ctrl-C say, does not end it
+    // once it has begun; until then it is a process like any other.
+    wait_for("the warden to have begun", || catches_interrupts(warden).then_some(()));
     assert_eq!(std::fs::read_dir(format!("/proc/{warden}/fd")).unwrap().count(), 3);
-    // What is meant for the server, a terminal's Ctrl-C say, does not end it.
     let signalled = std::process::Command::new("kill").args(["-INT", &warden.to_string()]).status().unwrap();
     assert!(signalled.success());
     let began = Instant::now();
