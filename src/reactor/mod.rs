@@ -10,26 +10,27 @@
 //! which makes the next poll return at once. Services only queue: each
 //! connection that has something is written to once, at the end of the turn.
 
+mod accept;
 pub mod child;
 mod conn;
 mod connections;
 mod effects;
 mod operator;
+mod send;
 mod sources;
 
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::disk::Disk;
-use crate::flush::Flushed;
-use crate::limits::{ACCEPT_RETRY, EXHAUSTED_LOG_INTERVAL, STOP_TIME};
-use crate::listen::{self, Accepted};
+use crate::limits::STOP_TIME;
 use crate::process::Warden;
 use crate::proto::rooms::Rooms;
-use crate::proto::{ConnId, Endpoint, Input, Kind, Now, Outbox, SessionConfig};
+use crate::proto::{ConnId, Input, Kind, Now, SessionConfig};
 use crate::store::Store;
 use crate::wire::reply::LeaveReason;
 use crate::{limits, system, timers};
+use accept::{Accepting, Listening};
 use child::Children;
 use conn::{Conn, ReadOutcome};
 use connections::Connections;
@@ -37,7 +38,6 @@ use mio::net::{TcpListener, UnixStream};
 use mio::{Events, Interest, Poll, Waker};
 use sources::Source;
 use std::io::{self, ErrorKind, Read};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,9 +48,6 @@ const EVENTS: usize = 1_024;
 /// bytes; also the size of the one read buffer.
 const READ_BUDGET: usize = 64 << 10;
 
-/// Connections accepted in one turn.
-const ACCEPT_BUDGET: usize = 256;
-
 /// How long reading, collecting what the disk did, and flushing may each go on
 /// in one turn; whoever is left is first in the next one.
 const PHASE_TIME: Duration = Duration::from_millis(10);
@@ -58,30 +55,8 @@ const PHASE_TIME: Duration = Duration::from_millis(10);
 /// How many connections are served between looks at the clock.
 const CLOCK_INTERVAL: usize = 8;
 
-/// How often one connection's queue is refilled and flushed again in a turn.
-const FLUSH_ROUNDS: usize = 4;
-
 /// A turn that takes longer is worth a warning.
 const LONG_TURN: Duration = Duration::from_millis(50);
-
-/// A listener, what its clients speak, and whether somebody may be waiting there.
-#[derive(Debug)]
-struct Listening {
-    socket: TcpListener,
-    kind: Kind,
-    ready: bool,
-}
-
-/// Whether connections are taken. An edge-triggered listener announces nobody
-/// twice, so the loop itself remembers to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
-    Yes,
-    /// There are as many as allowed: not before some have ended.
-    Full,
-    /// Descriptors have run out: not before one is given back, or then.
-    Exhausted(Instant),
-}
 
 /// The event-loop driver.
 #[derive(Debug)]
@@ -272,74 +247,6 @@ impl Reactor {
         }
     }
 
-    /// Takes new connections, as many as allowed.
-    fn accept(&mut self) {
-        match self.accepting {
-            Accepting::Yes => {}
-            Accepting::Exhausted(until) if self.now.instant >= until => self.accepting = Accepting::Yes,
-            Accepting::Exhausted(_) | Accepting::Full => return,
-        }
-        let mut budget = ACCEPT_BUDGET;
-        for index in 0..self.listeners.len() {
-            while self.listeners[index].ready && budget > 0 {
-                if self.conns.len() >= self.config.max_connections {
-                    log::warn!("{} connections, the most allowed: newcomers wait", self.conns.len());
-                    self.accepting = Accepting::Full;
-                    return;
-                }
-                budget -= 1;
-                match listen::accepted(self.listeners[index].socket.accept()) {
-                    Accepted::Connection(stream, peer) => self.add(self.listeners[index].kind, stream, peer),
-                    Accepted::Blocked => self.listeners[index].ready = false,
-                    Accepted::Failed(e) => {
-                        self.counters.accept_errors += 1;
-                        log::debug!("a connection was gone before it was accepted: {e}");
-                    }
-                    Accepted::Exhausted(e) => {
-                        if self.counters.accept_errors.is_multiple_of(EXHAUSTED_LOG_INTERVAL) {
-                            log::warn!("{e}: newcomers wait until some are free");
-                        }
-                        self.counters.accept_errors += 1;
-                        self.accepting = Accepting::Exhausted(self.now.instant + ACCEPT_RETRY);
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    fn add(&mut self, kind: Kind, mut stream: mio::net::TcpStream, peer: SocketAddr) {
-        if kind == Kind::Framed && !self.admission.admits(peer.ip(), self.now.instant, fastrand::f64()) {
-            self.counters.refused += 1;
-            log::debug!("{peer}: not let in");
-            return;
-        }
-        self.counters.accepted += 1;
-        if let Err(e) = crate::listen::tune(&stream) {
-            log::debug!("{peer}: cannot set a socket option: {e}");
-        }
-        let mut out = Outbox::default();
-        let session = Endpoint::new(kind, &self.session_config, self.now, &mut out);
-        let is_stranger = !session.is_authenticated();
-        let since = self.now.unix_ms;
-        let registry = self.poll.registry();
-        let added = self.conns.insert(|id| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            registry.register(&mut stream, Source::Connection(id).token(), interest)?;
-            Ok(Conn::new(id, peer, since, stream, session, out))
-        });
-        match added {
-            Ok(id) => {
-                log::debug!("{peer}: connected, {}", kind.name());
-                if is_stranger {
-                    self.admission.stranger_came();
-                }
-                self.settle(id);
-            }
-            Err(e) => log::warn!("{peer}: cannot register the connection: {e}"),
-        }
-    }
-
     /// Reads from each connection on the ready list, once.
     fn read(&mut self) {
         let began = Instant::now();
@@ -425,93 +332,6 @@ impl Reactor {
             log::warn!("{}: {} bytes were queued for it and not taken: ended", conn.peer, conn.out.queue.len());
             self.feed(id, Input::SlowConsumer);
         }
-    }
-
-    /// Writes once to each connection that has something, and reaps those that ended.
-    fn flush(&mut self) {
-        let began = Instant::now();
-        let mut dirty = std::mem::take(&mut self.conns.dirty);
-        for served in 0..dirty.len() {
-            if is_over(began, served) {
-                dirty.drain(..served);
-                dirty.append(&mut self.conns.dirty);
-                self.conns.dirty = dirty;
-                return;
-            }
-            let id = dirty[served];
-            let Some(conn) = self.conns.get_mut(id) else { continue };
-            conn.in_dirty = false;
-            if let Err(e) = self.flush_one(id) {
-                self.remove(id, &e.to_string());
-                continue;
-            }
-            let now = self.now.instant;
-            let Some(conn) = self.conns.get_mut(id) else { continue };
-            if let Some(e) = conn.unread_error() {
-                self.remove(id, &e.to_string());
-                continue;
-            }
-            if conn.advance_end(now) {
-                self.remove(id, "it ended");
-                continue;
-            }
-            self.conns.account(id);
-            self.conns.note_ready(id);
-            self.conns.arm(id);
-        }
-    }
-
-    /// Ends those that most is queued for, while all together hold more than
-    /// the server may.
-    fn enforce_memory_limit(&mut self) {
-        while self.conns.queued() > self.config.memory_limit {
-            let Some(id) = self.conns.largest() else { return };
-            let Some(conn) = self.conns.get(id) else { return };
-            log::warn!("{}: ended, because all queues hold too much and it has the most", conn.peer);
-            self.counters.slow_consumers += 1;
-            self.feed(id, Input::SlowConsumer);
-            self.conns.account(id);
-        }
-    }
-
-    fn flush_one(&mut self, id: ConnId) -> io::Result<()> {
-        for _ in 0..FLUSH_ROUNDS {
-            let Some(conn) = self.conns.get_mut(id) else { return Ok(()) };
-            if !conn.can_write() {
-                return Ok(());
-            }
-            let before = conn.out.queue.len();
-            let flushed = conn.flush(&self.disk)?;
-            let sent = before - conn.out.queue.len();
-            let resumes = sent > 0 && conn.can_resume();
-            self.counters.writes += 1;
-            self.counters.bytes_out += sent as u64;
-            match flushed {
-                Flushed::Cold(file, offset, length) => {
-                    conn.warming = true;
-                    self.disk.warm(id, file, offset, length);
-                    return Ok(());
-                }
-                Flushed::Shrank(file) => {
-                    conn.out.queue.replace_front_file_by_zeros();
-                    self.feed(id, Input::FileShrank(file));
-                    continue;
-                }
-                Flushed::Empty | Flushed::Blocked | Flushed::Budget => {}
-            }
-            if resumes {
-                self.feed(id, Input::Drained);
-            }
-            if sent > 0 {
-                self.children.resume(id);
-            }
-            if flushed == Flushed::Blocked {
-                return Ok(());
-            }
-        }
-        // There is more, and the others have waited long enough.
-        self.conns.note_dirty(id);
-        Ok(())
     }
 
     /// Takes a connection out, and everything that belongs to it.
