@@ -7,16 +7,16 @@ use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 use std::io::IoSliceMut;
 use std::num::NonZeroU64;
 
-/// The distance between the bytes that are probed. Read-ahead brings in, and
-/// reclaim takes out, neighbouring pages together.
-const PROBE_STEP: u64 = 32 << 10;
+/// The distance between the bytes that are probed: half of what the kernel
+/// reads ahead at once where nobody set another amount (128 KiB).
+const PROBE_STEP: u64 = 64 << 10;
 
 /// Behind a cold stretch this many bytes more are asked for, because a
 /// download goes on.
 const READ_AHEAD: u64 = 2 << 20;
 
 /// Whether `sendfile` of that stretch would most likely not wait: a byte of
-/// every 32 KiB and the last one are there for a read that may not wait
+/// every 64 KiB and the last one are there for a read that may not wait
 /// (RWF_NOWAIT, preadv2(2)). False where nobody can tell.
 pub(super) fn is_resident(file: &OpenFile, offset: u64, length: usize) -> bool {
     if file.in_memory || length == 0 {
