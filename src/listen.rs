@@ -22,6 +22,11 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// is on its way.
 const NOTSENT_LOWAT: u32 = 256 << 10;
 
+/// The same while a long file is sent. Its bytes are in the page cache anyway,
+/// and larger pieces are an eighth more throughput; other frames of the same
+/// connection wait behind as many bytes, so it is not more than this.
+const NOTSENT_LOWAT_OF_FILES: u32 = 512 << 10;
+
 /// How often a free port is looked for that all addresses have free.
 const PORT_ATTEMPTS: usize = 16;
 
@@ -153,6 +158,11 @@ pub fn tune(stream: &impl AsFd) -> io::Result<()> {
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
+}
+
+/// Sets how much a socket holds unsent, while it sends a long file or not.
+pub fn send_long_file(stream: &impl AsFd, begins: bool) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_notsent_lowat(if begins { NOTSENT_LOWAT_OF_FILES } else { NOTSENT_LOWAT })
 }
 
 /// What an attempt to accept brought.

@@ -189,6 +189,11 @@ impl SendQueue {
         }
     }
 
+    /// How many of the bytes still to send are a file's.
+    pub fn file_len(&self) -> usize {
+        self.file_len
+    }
+
     /// Whether a stretch of `file` is still to be sent.
     pub fn has_file(&self, file: FileHandle) -> bool {
         self.chunks.iter().any(|queued| matches!(queued.chunk, Chunk::File { file: queued, .. } if queued == file))
@@ -364,7 +369,7 @@ mod tests {
         assert_eq!(queue.slices(&mut slices), (1, true));
         queue.advance(6 + 20);
         assert_eq!(queue.front_file(), Some((FileHandle(1), 120, 30)));
-        assert_eq!(queue.memory(), 10);
+        assert_eq!((queue.memory(), queue.file_len()), (10, 30));
         queue.replace_front_file_by_zeros();
         assert_eq!(unsent(&queue), [&[0; 30][..], b"\x02\0\0\0{}tail"].concat());
         assert_eq!((queue.len(), queue.memory()), (30 + 10, 30 + 10));

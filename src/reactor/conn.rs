@@ -3,8 +3,10 @@
 
 use crate::flush::{self, Flushed};
 use crate::limits::{DRAIN_BYTES, DRAIN_TIME, LINGER};
+use crate::listen;
 use crate::proto::outbox::LOW_WATER;
 use crate::proto::{ConnId, Endpoint, Input, Now, Outbox};
+use crate::wire::MAX_DATA;
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
@@ -73,6 +75,8 @@ pub struct Conn {
     pub accounted: usize,
     /// Since when more is queued than the soft limit.
     pub over_soft_since: Option<Instant>,
+    /// Whether the socket is set for a long file.
+    sends_long_file: bool,
     stage: Stage,
 }
 
@@ -100,6 +104,7 @@ impl Conn {
             is_stranger: !session.is_authenticated(),
             accounted: 0,
             over_soft_since: None,
+            sends_long_file: false,
             session,
             stage: Stage::Serving,
         }
@@ -180,6 +185,15 @@ impl Conn {
 
     /// Sends what is queued, up to the budget of a turn.
     pub fn flush(&mut self, files: &impl flush::Files) -> io::Result<Flushed> {
+        let of_file = self.out.queue.file_len();
+        let sends_long_file = if self.sends_long_file { of_file > 0 } else { of_file >= MAX_DATA };
+        if sends_long_file != self.sends_long_file {
+            self.sends_long_file = sends_long_file;
+            // Without it the file comes too, only slower.
+            if let Err(e) = listen::send_long_file(&self.socket, sends_long_file) {
+                log::debug!("{}: cannot set a socket option: {e}", self.peer);
+            }
+        }
         let flushed = flush::flush(&self.socket, &mut self.out.queue, files)?;
         if flushed == Flushed::Blocked {
             self.writable = false;
