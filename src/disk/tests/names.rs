@@ -27,6 +27,40 @@ fn names_are_made_renamed_and_removed() {
 }
 
 #[test]
+fn a_name_that_is_renamed_to_itself_is_taken_by_itself() {
+    let mut driver = Driver::new();
+    driver.put("f", b"one").unwrap();
+    driver.ask(mkdir("d", false)).unwrap();
+    for path in ["f", "d"] {
+        assert_eq!(driver.refused(rename(path, path, IfExists::Fail)), ErrorCode::Exists);
+        driver.ask(rename(path, path, IfExists::Replace)).unwrap();
+    }
+    assert_eq!(driver.list("", None, 10).0, ["d", "f"]);
+}
+
+#[test]
+fn a_link_to_a_directory_is_followed_on_the_way_and_not_listed_itself() {
+    let mut driver = Driver::new();
+    driver.put("f", b"one").unwrap();
+    driver.ask(mkdir("d/e", true)).unwrap();
+    symlink("d", driver.root.join("link")).unwrap();
+    assert_eq!(driver.list("link/e", None, 10).0, Vec::<String>::new());
+    for (path, code) in [("link", ErrorCode::NotDirectory), ("f", ErrorCode::NotDirectory), ("x", ErrorCode::NotFound)]
+    {
+        assert_eq!(driver.refused(DiskOp::List { path: path.into(), after: None, limit: 10 }), code, "{path}");
+    }
+}
+
+#[test]
+fn a_page_of_nothing_says_whether_there_is_anything() {
+    let mut driver = Driver::new();
+    assert_eq!(driver.list("", None, 0), (vec![], false, 0));
+    driver.put("f", b"one").unwrap();
+    assert_eq!(driver.list("", None, 0), (vec![], true, 0));
+    assert_eq!(driver.list("", Some("f"), 0), (vec![], false, 0));
+}
+
+#[test]
 fn stat_follows_links_and_describes_what_it_finds() {
     let mut driver = Driver::new();
     let (file, _) = driver.create(Create { mode: Some(0o640), mtime_ms: Some(-1_500), ..put("f", 3) }).unwrap();
