@@ -57,6 +57,7 @@ mod clock;
 mod command;
 mod commands;
 mod conn;
+mod counts;
 mod effects;
 mod inbox;
 mod post;

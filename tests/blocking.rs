@@ -9,7 +9,7 @@ mod bench;
 #[path = "chat.rs"]
 mod chat;
 mod common;
-#[path = "exec.rs"]
+#[path = "exec/main.rs"]
 mod exec;
 #[allow(dead_code, reason = "its scripted servers are for the tests of reactorctl alone")]
 #[path = "ctl/fake.rs"]

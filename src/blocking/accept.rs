@@ -1,7 +1,8 @@
 //! Letting clients in: one thread for each listener.
 
 use super::conn::Conn;
-use super::server::{Server, count};
+use super::counts::count;
+use super::server::Server;
 use super::{lock, start, threads};
 use crate::limits::{ACCEPT_RETRY, EXHAUSTED_LOG_INTERVAL};
 use crate::listen::{self, Accepted};

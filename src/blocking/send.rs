@@ -2,9 +2,10 @@
 //! who waits without it.
 
 use super::conn::{Conn, State};
+use super::counts::count;
 use super::lock;
 use super::post::Post;
-use super::server::{Server, count};
+use super::server::Server;
 use crate::flush::{self, Files, Flushed};
 use crate::proto::files::FileHandle;
 use crate::proto::{Input, Now};

@@ -1,14 +1,14 @@
-//! What all threads share: the connections, the rooms, the disk, the commands
-//! and the counters.
+//! What all threads share, and what each of them may do with it: the
+//! connections, the rooms, the disk and the commands.
 
 use super::clock::{Clock, Due};
 use super::commands::Commands;
 use super::conn::{Conn, Next, State};
+use super::counts::{Counts, Totals, count};
 use super::lock;
 use super::post::Post;
 use crate::admission::Admission;
 use crate::config::Config;
-use crate::counters::Counters;
 use crate::disk::{Completion, Disk};
 use crate::limits;
 use crate::proto::rooms::Rooms;
@@ -17,7 +17,7 @@ use crate::store::Store;
 use crate::system;
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,25 +31,7 @@ pub(super) struct Connections {
     /// Nobody is let in any more.
     pub(super) stopping: bool,
     /// What went through those that are closed.
-    closed: Totals,
-}
-
-/// Traffic of many connections.
-#[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    reads: u64,
-    writes: u64,
-    bytes_in: u64,
-    bytes_out: u64,
-}
-
-impl Totals {
-    fn add(&mut self, conn: &Conn) {
-        self.reads += conn.traffic.reads.load(Ordering::Relaxed);
-        self.writes += conn.traffic.writes.load(Ordering::Relaxed);
-        self.bytes_in += conn.traffic.bytes_in.load(Ordering::Relaxed);
-        self.bytes_out += conn.traffic.bytes_out.load(Ordering::Relaxed);
-    }
+    pub(super) closed: Totals,
 }
 
 /// The rooms and where their history is kept.
@@ -75,18 +57,6 @@ impl Chat {
     }
 }
 
-/// Events of which each is counted by whoever caused it.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) accepted: AtomicU64,
-    pub(super) accept_errors: AtomicU64,
-    pub(super) refused: AtomicU64,
-    closed: AtomicU64,
-    timeouts: AtomicU64,
-    slow_consumers: AtomicU64,
-    auth_failures: AtomicU64,
-}
-
 /// What all threads share.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -103,11 +73,7 @@ pub(super) struct Server {
     pub(super) counts: Counts,
     /// The memory of all queues, inboxes and kept input, in bytes.
     pub(super) queued: AtomicUsize,
-    started: Instant,
-}
-
-pub(super) fn count(counter: &AtomicU64, n: usize) {
-    counter.fetch_add(n as u64, Ordering::Relaxed);
+    pub(super) started: Instant,
 }
 
 impl Server {
@@ -387,49 +353,5 @@ impl Server {
         let mut chat = lock(&self.chat);
         let Some(store) = chat.store.take() else { return Ok(()) };
         store.close(Instant::now(), &mut chat.rooms).map_err(io::Error::other)
-    }
-
-    /// The counters, as a JSON object.
-    pub(super) fn stats(&self) -> Vec<u8> {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counts = &self.counts;
-        let (connections, traffic) = {
-            let connections = lock(&self.connections);
-            let mut traffic = connections.closed;
-            connections.by_id.values().for_each(|conn| traffic.add(conn));
-            (connections.by_id.len(), traffic)
-        };
-        let (rooms, nicks, history_bytes) = lock(&self.chat).rooms.counts();
-        let counters = Counters {
-            mode: "blocking",
-            version: env!("CARGO_PKG_VERSION"),
-            uptime_ms: self.started.elapsed().as_millis() as u64,
-            connections,
-            max_connections: self.config.max_connections,
-            accepted: load(&counts.accepted),
-            accept_errors: load(&counts.accept_errors),
-            refused: load(&counts.refused),
-            strangers: lock(&self.admission).strangers(),
-            closed: load(&counts.closed),
-            bytes_in: traffic.bytes_in,
-            bytes_out: traffic.bytes_out,
-            reads: traffic.reads,
-            writes: traffic.writes,
-            // There is no loop whose turns could be counted.
-            turns: 0,
-            longest_turn_us: 0,
-            longest_turn_phase: "",
-            slow_consumers: load(&counts.slow_consumers),
-            timeouts: load(&counts.timeouts),
-            auth_failures: load(&counts.auth_failures),
-            queued_bytes: self.queued.load(Ordering::Relaxed),
-            rooms,
-            nicks,
-            history_bytes,
-            jobs: self.commands.len(),
-            jobs_started: self.commands.started(),
-            open_files: lock(&self.disk).open_files(),
-        };
-        serde_json::to_vec(&counters).expect("counters are plain data")
     }
 }

@@ -1,9 +1,10 @@
 //! The threads' bodies: what each waits for, and what it does then.
 
 use super::conn::{Conn, Next};
+use super::counts::count;
 use super::lock;
 use super::post::Post;
-use super::server::{Server, count};
+use super::server::Server;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};

@@ -29,6 +29,7 @@ mod warm;
 
 use crate::proto::ConnId;
 use crate::proto::files::{DiskDone, DiskOp, DiskReply, DiskRequest, FileHandle};
+use crate::wire::files::Status;
 use pool::{Outcome, Pool};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde::Serialize;
@@ -212,8 +213,8 @@ impl Disk {
                 }
                 Outcome::Opened(client, ticket, opened) if !client.is_gone() => {
                     let file = self.pool.next_handle();
-                    let (_, total, _) = opened.version;
-                    let done = DiskDone::Opened { file, total, mtime_ms: opened.mtime_ms(), mode: opened.mode };
+                    let Status { length: total, mtime_ms, mode, .. } = opened.status;
+                    let done = DiskDone::Opened { file, total, mtime_ms, mode };
                     self.files.insert(file, Download { owner: client.id, file: Arc::new(opened.file), warm: (0, 0) });
                     return Some(Completion::Reply(client.id, DiskReply { ticket, result: Ok(done) }));
                 }

@@ -10,6 +10,7 @@ use super::upload::Upload;
 use super::{Client, OpenFile, tree, warm};
 use crate::proto::files::{Checksum, Create, DiskDone, DiskOp, FileHandle, Ticket};
 use crate::wire::error::{ErrorCode, Refusal};
+use crate::wire::files::Status;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self as sys, Stat};
 use rustix::io::Errno;
@@ -78,19 +79,11 @@ pub(super) enum Step {
     Release { keep: bool },
 }
 
-/// A file that was opened for a download.
+/// A file that was opened for a download, as it was then.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) file: OpenFile,
-    pub(super) version: Version,
-    pub(super) mode: u32,
-}
-
-impl Opened {
-    pub(super) fn mtime_ms(&self) -> i64 {
-        let (_, _, (seconds, nanoseconds)) = self.version;
-        seconds.saturating_mul(1_000).saturating_add(nanoseconds / 1_000_000)
-    }
+    pub(super) status: Status,
 }
 
 impl Ground {
@@ -98,9 +91,8 @@ impl Ground {
     pub(super) fn open(&self, path: String) -> Result<Opened, Refusal> {
         let (fd, stat) = self.jail.file(&path).map_err(on(&path))?;
         let in_memory = sys::fstatfs(&fd).is_ok_and(|fs| fs.f_type == TMPFS);
-        let version = version(&stat);
-        let status = tree::status(&stat);
-        Ok(Opened { file: OpenFile { fd, path, version, in_memory }, version, mode: status.mode })
+        let file = OpenFile { fd, path, version: version(&stat), in_memory };
+        Ok(Opened { file, status: tree::status(&stat) })
     }
 
     /// Whether a download's file is what it was when it was opened.

@@ -88,8 +88,10 @@ pub(super) fn remove(jail: &Jail, parts: &Parts, path: &str) -> Result<(), Refus
 pub(super) fn rename_entry(jail: &Jail, parts: &Parts, path: &str, to: &str, exists: IfExists) -> Result<(), Refusal> {
     let (from, old) = jail.parent(path).map_err(on(path))?;
     let stat = sys::statat(&from, old, AtFlags::SYMLINK_NOFOLLOW).map_err(on(path))?;
-    let target = parent(jail, to)?;
-    let (_, new) = jail::split(to);
+    let (target, new) = jail.parent(to).map_err(|errno| match errno {
+        Errno::NOENT => because(ErrorCode::NotFound, to, "the directory above it does not exist: make it first"),
+        errno => refuse(to, errno),
+    })?;
     rename(&from, old, &target, new, exists).map_err(|errno| match errno {
         Errno::EXIST if exists == IfExists::Fail => taken(to),
         Errno::EXIST => refuse(to, Errno::NOTEMPTY),

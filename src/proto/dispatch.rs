@@ -1,5 +1,7 @@
-//! What each complete request leads to: the one place where a request is
-//! admitted, and the only one that knows the services.
+//! What each complete request leads to, and the only place that knows the
+//! services. Whether a request is admitted is decided as it comes in.
+
+mod incoming;
 
 use super::chat::Chat;
 use super::exec::{ChildEvent, Exec, Signal, Spawned};
@@ -10,10 +12,12 @@ use super::outbox::{LOW_WATER, Outbox};
 use super::session::{HEADER_TIMEOUT, SessionConfig};
 use super::{Effect, Now, rooms};
 use crate::wire::error::{ErrorCode, Refusal};
+use crate::wire::frame::{FrameError, Limits};
 use crate::wire::reply::{LeaveReason, Plain, Refused, Welcome};
-use crate::wire::request::{Hello, Malformed, Request, RequestHeader};
-use crate::wire::{MAX_BODY, MAX_HEADER, MAX_MESSAGE, PROTOCOL_VERSION};
+use crate::wire::request::{Hello, Request};
+use crate::wire::{MAX_BODY, MAX_HEADER, PROTOCOL_VERSION};
 use bytes::Bytes;
+use incoming::Incoming;
 use std::sync::Arc;
 use std::time::Instant;
 use subtle::ConstantTimeEq;
@@ -30,31 +34,6 @@ pub(super) enum Phase {
     Finishing,
     /// The last words are queued; nothing more is taken or begun.
     Ending,
-}
-
-/// A request whose body is still coming.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    pub(super) id: Option<u64>,
-    pub(super) request: Result<Request, Malformed>,
-    /// Bytes of the whole body.
-    pub(super) size: usize,
-    /// Bytes of it that are still to come.
-    pub(super) left: usize,
-    pub(super) body: Body,
-}
-
-/// What becomes of a body.
-#[derive(Debug)]
-pub(super) enum Body {
-    /// It belongs to a command without one, or to a refused request.
-    Skip,
-    /// It is needed whole.
-    Gather(Vec<u8>),
-    /// It goes to that command as it comes.
-    Input(u64),
-    /// It goes to that upload as it comes.
-    Data(u64),
 }
 
 /// An answer that the driver owes, to a request of the session's own.
@@ -76,7 +55,7 @@ pub(super) struct Dispatcher {
     flood: Flood,
     pub(super) phase: Phase,
     pub(super) input_ended: bool,
-    pub(super) incoming: Option<Incoming>,
+    incoming: Option<Incoming>,
     /// Until when the peer must have authenticated.
     pub(super) greet_by: Option<Instant>,
     greeted: bool,
@@ -111,11 +90,11 @@ impl Dispatcher {
         self.chat.get_or_insert_default()
     }
 
-    pub(super) fn exec(&mut self) -> &mut Exec {
+    fn exec(&mut self) -> &mut Exec {
         self.exec.get_or_insert_default()
     }
 
-    pub(super) fn files(&mut self) -> &mut Files {
+    fn files(&mut self) -> &mut Files {
         self.files.get_or_insert_default()
     }
 
@@ -123,82 +102,13 @@ impl Dispatcher {
         self.greet_by.is_none()
     }
 
-    /// Decides whether a request may begin. `None` where the connection ends.
-    pub(super) fn admit(&mut self, header: RequestHeader, out: &mut Outbox) -> Option<Incoming> {
-        let RequestHeader { size, id, mut request } = header;
-        if !self.is_authenticated() {
-            let is_hello = match &request {
-                Ok(request) => matches!(request, Request::Hello(_)),
-                Err(malformed) => malformed.re.as_deref() == Some("hello"),
-            };
-            if !is_hello {
-                let message = "the first request must be hello with the server's token";
-                self.fail(ErrorCode::Unauthorized, message, LeaveReason::Disconnected, out);
-                return None;
-            }
-        }
-        if let (Ok(request), Some(id)) = (&request, id)
-            && !names_a_running_one(request)
-            && self.is_live(id)
-        {
-            let message = format!("id {id} belongs to a request that still runs: choose another");
-            self.fail(ErrorCode::Conflict, &message, LeaveReason::Disconnected, out);
-            return None;
-        }
-        if let Ok(admitted) = &request
-            && let Err(refusal) = self.check(admitted, size)
-        {
-            request = Err(Malformed { re: Some(admitted.command().to_owned()), refusal });
-        }
-        let body = match (&request, id) {
-            (Ok(Request::Echo | Request::Say(_) | Request::Tell(_)), _) => Body::Gather(Vec::new()),
-            (Ok(Request::Input(_)), Some(id)) => Body::Input(id),
-            (Ok(Request::Data), Some(id)) => Body::Data(id),
-            _ => Body::Skip,
-        };
-        Some(Incoming { id, request, size, left: size, body })
-    }
-
-    /// What forbids a well-formed request.
-    fn check(&mut self, request: &Request, size: usize) -> Result<(), Refusal> {
-        let services = self.config.services;
-        let (enabled, service) = match request {
-            Request::Hello(_) | Request::Echo | Request::Stats => (true, ""),
-            Request::Join(_) | Request::Say(_) | Request::Tell(_) | Request::Leave(_) | Request::Nick(_) => {
-                (services.chat, "chat")
-            }
-            Request::Rooms | Request::Who(_) | Request::History(_) => (services.chat, "chat"),
-            Request::Exec(_) | Request::Input(_) | Request::Signal(_) | Request::Resize(_) => (services.exec, "exec"),
-            Request::Jobs | Request::Kill(_) => (services.exec, "exec"),
-            // It ends a transfer or a hash, all of which are the file service's.
-            Request::Get(_) | Request::Put(_) | Request::Data | Request::End(_) | Request::Cancel => {
-                (services.file, "file")
-            }
-            Request::List(_) | Request::Stat(_) | Request::Hash(_) | Request::Mkdir(_) => (services.file, "file"),
-            Request::Remove(_) | Request::Rename(_) => (services.file, "file"),
-        };
-        if !enabled {
-            let message = format!("the {service} service is off on this server: it was started without it");
-            return Err(Refusal::new(ErrorCode::Disabled, message));
-        }
-        if matches!(request, Request::Say(_) | Request::Tell(_)) && size > MAX_MESSAGE {
-            let message = format!("a message of {size} bytes: at most {MAX_MESSAGE} are allowed, send a file instead");
-            return Err(Refusal::new(ErrorCode::TooLarge, message));
-        }
-        if matches!(request, Request::Say(_) | Request::Tell(_))
-            && !self.flood.allows(self.now, self.config.message_rate)
-        {
-            let message = format!(
-                "more messages than this server takes from one connection: at most {} a second in the long run",
-                self.config.message_rate
-            );
-            return Err(Refusal::new(ErrorCode::Limit, message));
-        }
-        Ok(())
+    /// The authentication decides how much a peer may announce.
+    pub(super) fn limits(&self) -> Limits {
+        if self.is_authenticated() { Limits::FULL } else { Limits::UNAUTHENTICATED }
     }
 
     /// Carries out a request whose body is complete.
-    pub(super) fn dispatch(&mut self, incoming: Incoming, body: &[u8], out: &mut Outbox) {
+    fn dispatch(&mut self, incoming: Incoming, body: &[u8], out: &mut Outbox) {
         let Incoming { id, request, .. } = incoming;
         let request = match request {
             Ok(request) => request,
@@ -382,6 +292,10 @@ impl Dispatcher {
         }
     }
 
+    pub(super) fn bad_frame(&mut self, error: &FrameError, out: &mut Outbox) {
+        self.fail(ErrorCode::BadFrame, &error.to_string(), LeaveReason::Disconnected, out);
+    }
+
     /// Ends the connection: completed answers go out, what runs ends without
     /// a further frame, and the last words follow.
     pub(super) fn fail(&mut self, code: ErrorCode, message: &str, reason: LeaveReason, out: &mut Outbox) {
@@ -468,24 +382,4 @@ impl Dispatcher {
     pub(super) fn held(&self) -> usize {
         self.chat.as_ref().map_or(0, |chat| chat.held())
     }
-
-    /// Memory of bodies that are not complete, or not at the disk, in bytes.
-    pub(super) fn gathered(&self) -> usize {
-        let body = match &self.incoming {
-            Some(Incoming { body: Body::Gather(gathered), .. }) => gathered.capacity(),
-            _ => 0,
-        };
-        body + self.files.as_ref().map_or(0, |files| files.waiting())
-    }
-
-    fn is_live(&self, id: u64) -> bool {
-        self.exec.as_ref().is_some_and(|exec| exec.is_live(id))
-            || self.files.as_ref().is_some_and(|files| files.is_live(id))
-    }
-}
-
-/// Whether the request's `id` is that of a running one, not its own.
-fn names_a_running_one(request: &Request) -> bool {
-    use Request::{Cancel, Data, End, Input, Resize, Signal};
-    matches!(request, Input(_) | Signal(_) | Resize(_) | Data | End(_) | Cancel)
 }

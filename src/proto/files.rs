@@ -16,16 +16,17 @@
 mod download;
 mod ops;
 mod upload;
+mod waiting;
 
-pub use ops::{Checksum, Create, DiskDone, DiskOp, DiskReply, DiskRequest};
+pub use ops::{Checksum, Create, DiskDone, DiskOp, DiskReply, DiskRequest, FileHandle, Ticket};
 
 use super::{Effect, Outbox, paths};
 use crate::wire::error::{ErrorCode, Refusal};
-use crate::wire::files as wire;
 use crate::wire::reply::Plain;
 use crate::wire::request::{Get, List, Put, Request};
 use download::Downloads;
 use upload::{Uploads, checksum};
+use waiting::{Then, Waiting, answer};
 
 /// The most uploads of a connection at a time.
 pub const MAX_UPLOADS: usize = 64;
@@ -42,14 +43,6 @@ pub const MAX_LIST: usize = 1_000;
 /// The longest key of a resumable upload, in bytes.
 pub const MAX_KEY: usize = 256;
 
-/// An open file, as its driver knows it; no two of a server are alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileHandle(pub u64);
-
-/// Pairs an answer of the disk with its request; chosen by the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket(pub u64);
-
 /// Numbers a connection's disk operations.
 #[derive(Debug, Default)]
 pub(super) struct Tickets(u64);
@@ -61,30 +54,6 @@ impl Tickets {
         out.effect(Effect::Disk(DiskRequest { ticket, op }));
         ticket
     }
-}
-
-/// The request that waits for the disk.
-#[derive(Debug)]
-struct Waiting {
-    ticket: Ticket,
-    cmd: &'static str,
-    id: Option<u64>,
-    then: Then,
-}
-
-/// How the disk's answer becomes the request's.
-#[derive(Debug)]
-enum Then {
-    /// The answer says what the operation found.
-    Answer,
-    /// `get`: the range that was asked for.
-    Download { id: u64, offset: u64, length: Option<u64> },
-    /// `put`.
-    Upload { id: u64, path: String, length: u64 },
-    /// `end`: of which upload, and whether one of its writes failed meanwhile.
-    Finish { file: FileHandle, path: String, length: u64, failed: bool },
-    /// The refusal was settled before, and waited only for its consequences.
-    Refuse(Refusal),
 }
 
 /// The file service of one connection.
@@ -135,12 +104,6 @@ impl Files {
         if let Err(refusal) = result {
             out.refuse(Some(cmd), id, &refusal);
         }
-    }
-
-    fn wait(&mut self, cmd: &'static str, id: Option<u64>, op: DiskOp, then: Then, out: &mut Outbox) {
-        debug_assert!(self.waiting.is_none(), "requests come one after the other");
-        let ticket = self.tickets.ask(op, out);
-        self.waiting = Some(Waiting { ticket, cmd, id, then });
     }
 
     fn get(&mut self, id: u64, get: Get, out: &mut Outbox) -> Result<(), Refusal> {
@@ -278,44 +241,6 @@ impl Files {
         self.downloads.pump(&mut self.tickets, out);
     }
 
-    fn waited(&mut self, waiting: Waiting, result: Result<DiskDone, Refusal>, out: &mut Outbox) {
-        let Waiting { cmd, id, then, .. } = waiting;
-        if self.abandoned {
-            // Nobody will take what was opened meanwhile.
-            match result {
-                Ok(DiskDone::Opened { file, .. }) => drop(self.tickets.ask(DiskOp::Close { file }, out)),
-                Ok(DiskDone::Created { file, .. }) => drop(self.tickets.ask(DiskOp::Release { file, keep: true }, out)),
-                _ => {}
-            }
-            return;
-        }
-        match (then, result) {
-            (Then::Refuse(refusal), _) => out.refuse(Some(cmd), id, &refusal),
-            (Then::Download { id, offset, length }, Ok(DiskDone::Opened { file, total, mtime_ms, mode })) => {
-                let begin = offset.min(total);
-                let length = length.unwrap_or(u64::MAX).min(total - begin);
-                out.answer(cmd, Some(id), wire::Download { length, total, mtime_ms, mode });
-                self.downloads.begin(id, file, begin, length);
-                self.downloads.pump(&mut self.tickets, out);
-            }
-            (Then::Upload { id, path, length }, Ok(DiskDone::Created { file, offset })) => {
-                out.answer(cmd, Some(id), wire::Upload { offset, already: false });
-                self.uploads.begin(id, file, path, length, offset);
-            }
-            (Then::Upload { id, length, .. }, Ok(DiskDone::Already)) => {
-                out.answer(cmd, Some(id), wire::Upload { offset: length, already: true });
-            }
-            (Then::Upload { id, .. }, Err(refusal)) => {
-                out.refuse(Some(cmd), Some(id), &refusal);
-                self.uploads.remember_failed(id, refusal, false);
-            }
-            (Then::Finish { path, length, .. }, Ok(DiskDone::Finished { blake3 })) => {
-                out.answer(cmd, id, wire::Stored { path, length, blake3: hex::encode(blake3) });
-            }
-            (_, result) => answer(cmd, id, result, out),
-        }
-    }
-
     /// A queued stretch of that file could not be sent whole.
     pub fn file_shrank(&mut self, file: FileHandle) {
         self.downloads.shrank(file);
@@ -375,22 +300,6 @@ impl Files {
     /// Bytes of its uploads that are gathered or at the disk.
     pub fn waiting(&self) -> usize {
         self.uploads.waiting()
-    }
-}
-
-/// Answers with what the operation found.
-fn answer(cmd: &str, id: Option<u64>, result: Result<DiskDone, Refusal>, out: &mut Outbox) {
-    match result {
-        Ok(DiskDone::Listed { entries, more, skipped }) => {
-            let page = wire::ListPage { size: entries.len(), more, skipped };
-            out.queue.frame_shared(&crate::wire::reply::Answer::new(cmd, id, page), entries);
-        }
-        Ok(DiskDone::Status(status)) => out.answer(cmd, id, status),
-        Ok(DiskDone::Hashed { blake3, length }) => {
-            out.answer(cmd, id, wire::Checksum { blake3: hex::encode(blake3), length });
-        }
-        Ok(_) => out.answer(cmd, id, Plain {}),
-        Err(refusal) => out.refuse(Some(cmd), id, &refusal),
     }
 }
 

@@ -9,11 +9,11 @@
 //! [`Session::wants`] and [`Session::is_finished`] say, derived from the state
 //! alone, what the driver should do next.
 
-use super::dispatch::{Body, Dispatcher, Incoming, Phase};
+use super::dispatch::{Dispatcher, Phase};
 use super::outbox::{HIGH_WATER, Outbox};
 use super::{Input, Now};
 use crate::wire::error::ErrorCode;
-use crate::wire::frame::{FrameDecoder, FrameError, Limits, Piece};
+use crate::wire::frame::{FrameDecoder, Piece};
 use crate::wire::reply::LeaveReason;
 use crate::wire::request::RequestHeader;
 use std::sync::Arc;
@@ -318,66 +318,5 @@ impl Session {
     /// Memory of what the peer sent and nobody has taken yet, in bytes.
     pub fn input_memory(&self) -> usize {
         self.input.capacity() + self.dispatcher.gathered()
-    }
-}
-
-impl Dispatcher {
-    fn bad_frame(&mut self, error: &FrameError, out: &mut Outbox) {
-        self.fail(ErrorCode::BadFrame, &error.to_string(), LeaveReason::Disconnected, out);
-    }
-
-    /// A header is complete; decides what becomes of its body.
-    fn header(&mut self, header: RequestHeader, out: &mut Outbox) {
-        let incoming = self.admit(header, out);
-        self.incoming = incoming;
-    }
-
-    /// The next bytes of the body.
-    fn body(&mut self, bytes: &[u8], out: &mut Outbox) {
-        let Some(incoming) = &mut self.incoming else { return };
-        incoming.left -= bytes.len();
-        match &mut incoming.body {
-            Body::Skip => {}
-            Body::Input(id) => {
-                let id = *id;
-                self.exec().input(id, bytes, out);
-            }
-            Body::Data(id) => {
-                let id = *id;
-                self.files().data(id, bytes, out);
-            }
-            Body::Gather(gathered) => {
-                if incoming.left > 0 {
-                    gathered.extend_from_slice(bytes);
-                } else if gathered.is_empty() {
-                    // The whole body lies in the driver's buffer: no copy.
-                    if let Some(incoming) = self.incoming.take() {
-                        self.dispatch(incoming, bytes, out);
-                    }
-                } else {
-                    gathered.extend_from_slice(bytes);
-                    let body = std::mem::take(gathered);
-                    if let Some(incoming) = self.incoming.take() {
-                        self.dispatch(incoming, &body, out);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The frame is complete.
-    fn end_of_frame(&mut self, out: &mut Outbox) {
-        if let Some(incoming) = self.incoming.take() {
-            self.dispatch(incoming, b"", out);
-        }
-    }
-
-    fn body_size(&self) -> usize {
-        self.incoming.as_ref().map_or(0, |incoming: &Incoming| incoming.size)
-    }
-
-    /// The authentication decides how much a peer may announce.
-    fn limits(&self) -> Limits {
-        if self.is_authenticated() { Limits::FULL } else { Limits::UNAUTHENTICATED }
     }
 }

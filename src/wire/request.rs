@@ -2,10 +2,19 @@
 //!
 //! [`RequestHeader::parse`] never loses the frame: as long as the header is an
 //! object with a good `size`, the caller learns where the frame ends, and what
-//! is wrong beyond that is a [`Malformed`] request to be answered.
+//! is wrong beyond that is a [`Malformed`] request to be answered. The fields of
+//! each service's requests are in files of their own.
+
+mod chat;
+mod exec;
+mod files;
+
+pub use chat::{History, Join, NewNick, Room, Tell};
+pub use exec::{CommandInput, Exec, Hangup, Kill, Pty, Resize, Signal};
+pub use files::{End, FilePath, Get, IfExists, List, Mkdir, Put, Rename};
 
 use super::error::{ErrorCode, Refusal};
-use super::fields::{Fields, excerpt, present, present_object, reason, unique_map};
+use super::fields::{Fields, excerpt, present, reason};
 use super::frame::{FrameError, Limits};
 use serde::Deserialize;
 
@@ -123,7 +132,7 @@ requests! {
 
 /// Fields of `hello`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "docs/PROTOCOL.md names each field; see the command of the same name")]
+#[allow(missing_docs, reason = "docs/PROTOCOL.md names each field")]
 pub struct Hello {
     pub version: i64,
     #[serde(default, deserialize_with = "present")]
@@ -132,213 +141,6 @@ pub struct Hello {
     pub nick: Option<String>,
     #[serde(default, deserialize_with = "present")]
     pub client: Option<String>,
-}
-
-/// Fields of `join`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Join {
-    pub room: String,
-    #[serde(default, deserialize_with = "present")]
-    pub history: Option<u64>,
-    #[serde(default, deserialize_with = "present")]
-    pub after: Option<u64>,
-}
-
-/// Fields of `say`, `leave` and `who`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Room {
-    pub room: String,
-}
-
-/// Fields of `tell`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Tell {
-    pub to: String,
-}
-
-/// Fields of `nick`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct NewNick {
-    pub nick: String,
-}
-
-/// Fields of `history`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct History {
-    pub room: String,
-    #[serde(default, deserialize_with = "present")]
-    pub after: Option<u64>,
-    #[serde(default, deserialize_with = "present")]
-    pub before: Option<u64>,
-    #[serde(default, deserialize_with = "present")]
-    pub limit: Option<u64>,
-}
-
-/// Fields of `exec`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Exec {
-    #[serde(default, deserialize_with = "present")]
-    pub argv: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "present")]
-    pub shell: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    pub cwd: Option<String>,
-    #[serde(default, deserialize_with = "unique_map")]
-    pub env: Vec<(String, String)>,
-    #[serde(default, deserialize_with = "present")]
-    pub stdin: Option<bool>,
-    #[serde(default, deserialize_with = "present_object")]
-    pub pty: Option<Pty>,
-    #[serde(default, deserialize_with = "present")]
-    pub timeout_ms: Option<u64>,
-    #[serde(default)]
-    pub hangup: Hangup,
-}
-
-/// The terminal of an `exec`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Pty {
-    pub rows: u16,
-    pub cols: u16,
-    #[serde(default, deserialize_with = "present")]
-    pub term: Option<String>,
-}
-
-/// What becomes of a command when its client ends its sending side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Hangup {
-    /// It is ended.
-    #[default]
-    Kill,
-    /// It runs to its end, as long as the connection stands.
-    Finish,
-}
-
-/// Fields of `input`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct CommandInput {
-    #[serde(default)]
-    pub eof: bool,
-}
-
-/// Fields of `signal`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Signal {
-    pub signal: String,
-}
-
-/// Fields of `resize`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Resize {
-    pub rows: u16,
-    pub cols: u16,
-}
-
-/// Fields of `kill`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Kill {
-    pub job: u64,
-    #[serde(default, deserialize_with = "present")]
-    pub signal: Option<String>,
-}
-
-/// Fields of `get`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Get {
-    pub path: String,
-    #[serde(default, deserialize_with = "present")]
-    pub offset: Option<u64>,
-    #[serde(default, deserialize_with = "present")]
-    pub length: Option<u64>,
-}
-
-/// What an upload or a rename does where its target exists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum IfExists {
-    /// It is refused.
-    #[default]
-    Fail,
-    /// It replaces the target.
-    Replace,
-}
-
-/// Fields of `put`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Put {
-    pub path: String,
-    pub length: u64,
-    #[serde(default)]
-    pub exists: IfExists,
-    #[serde(default)]
-    pub parents: bool,
-    #[serde(default, deserialize_with = "present")]
-    pub resume: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    pub mtime_ms: Option<i64>,
-    #[serde(default, deserialize_with = "present")]
-    pub mode: Option<u32>,
-    #[serde(default, deserialize_with = "present")]
-    pub blake3: Option<String>,
-}
-
-/// Fields of `end`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct End {
-    #[serde(default, deserialize_with = "present")]
-    pub blake3: Option<String>,
-}
-
-/// Fields of `list`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct List {
-    pub path: String,
-    #[serde(default, deserialize_with = "present")]
-    pub after: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    pub limit: Option<u64>,
-}
-
-/// Fields of `stat`, `hash` and `remove`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct FilePath {
-    pub path: String,
-}
-
-/// Fields of `mkdir`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Mkdir {
-    pub path: String,
-    #[serde(default)]
-    pub parents: bool,
-}
-
-/// Fields of `rename`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "see Hello")]
-pub struct Rename {
-    pub path: String,
-    pub to: String,
-    #[serde(default)]
-    pub exists: IfExists,
 }
 
 impl RequestHeader {

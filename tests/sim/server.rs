@@ -4,150 +4,26 @@
 //! their order. What `src/reactor` does, this does; the sessions, the rooms
 //! and the queues are the real ones.
 
+mod conns;
+mod send;
+
 use super::network::{Event, Read, Socket};
 use super::rng::Rng;
 use crate::support::children::{Children, Did};
 use crate::support::disk::Disk;
-use crate::support::world::take;
+use conns::{Conns, Stage, slot};
 use reactord::proto::exec::JobEffect;
-use reactord::proto::files::{DiskReply, FileHandle};
+use reactord::proto::files::DiskReply;
 use reactord::proto::jobs::JobId;
-use reactord::proto::outbox::LOW_WATER;
 use reactord::proto::rooms::{self, Deliver, Delivery, Rooms};
-use reactord::proto::{ConnId, Effect, Input, Now, Outbox, Session, SessionConfig};
-use slab::Slab;
+use reactord::proto::{ConnId, Effect, Input, Now, Session, SessionConfig};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-const LINGER: Duration = Duration::from_secs(3);
-const DRAIN_TIME: Duration = Duration::from_secs(2);
-const SOFT_LIMIT_TIME: Duration = Duration::from_secs(60);
-const FLUSH_ROUNDS: usize = 4;
-const SLOT_BITS: u32 = 24;
+use std::time::Instant;
 
 /// What a queue may hold beyond the output limit: what its own connection asked for.
 const OWN_QUEUE: usize = 8 << 20;
-
-#[derive(Clone, Copy, PartialEq)]
-enum Stage {
-    Serving,
-    Flushing(Instant),
-    Draining(Instant),
-}
-
-pub struct Conn {
-    id: ConnId,
-    /// The client at the other end.
-    pub client: usize,
-    session: Session,
-    out: Outbox,
-    readable: bool,
-    writable: bool,
-    read_closed: bool,
-    in_ready: bool,
-    in_dirty: bool,
-    warming: bool,
-    armed: Option<Instant>,
-    over_soft_since: Option<Instant>,
-    stage: Stage,
-}
-
-impl Conn {
-    fn can_read(&self) -> bool {
-        self.readable
-            && match self.stage {
-                Stage::Serving => self.session.wants(&self.out).socket_read,
-                Stage::Flushing(_) => false,
-                Stage::Draining(_) => true,
-            }
-    }
-
-    fn can_write(&self) -> bool {
-        self.writable && !self.warming && !self.out.queue.is_empty()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        match self.stage {
-            Stage::Serving => self.session.poll_timeout(),
-            Stage::Flushing(until) | Stage::Draining(until) => Some(until),
-        }
-    }
-}
-
-/// The connections and the lists of those that need attention.
-struct Conns {
-    slab: Slab<Conn>,
-    generation: u64,
-    ready: VecDeque<ConnId>,
-    dirty: Vec<ConnId>,
-    slow: Vec<ConnId>,
-    timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
-    output_limit: usize,
-    now: Now,
-}
-
-fn slot(id: ConnId) -> usize {
-    (id.0 & ((1 << SLOT_BITS) - 1)) as usize
-}
-
-impl Conns {
-    fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.slab.get_mut(slot(id)).filter(|conn| conn.id == id)
-    }
-
-    fn note_ready(&mut self, id: ConnId) {
-        let Some(conn) = self.get(id) else { return };
-        if !conn.in_ready && conn.can_read() {
-            conn.in_ready = true;
-            self.ready.push_back(id);
-        }
-    }
-
-    fn note_dirty(&mut self, id: ConnId) {
-        let Some(conn) = self.get(id) else { return };
-        if !std::mem::replace(&mut conn.in_dirty, true) {
-            self.dirty.push(id);
-        }
-    }
-
-    fn arm(&mut self, id: ConnId) {
-        let Some(conn) = self.get(id) else { return };
-        let since = conn.over_soft_since.filter(|_| !conn.session.has_failed());
-        let at = [conn.deadline(), since.map(|since| since + SOFT_LIMIT_TIME)].into_iter().flatten().min();
-        if let Some(at) = at
-            && conn.armed.is_none_or(|earlier| at < earlier)
-        {
-            conn.armed = Some(at);
-            self.timers.push(Reverse((at, id)));
-        }
-    }
-
-    fn check_output(&mut self, id: ConnId) {
-        let (limit, now) = (self.output_limit, self.now.instant);
-        let Some(conn) = self.get(id) else { return };
-        let queued = conn.out.queue.len() + conn.session.held();
-        if queued <= (limit / 4).max(2 << 20).min(limit) {
-            conn.over_soft_since = None;
-            return;
-        }
-        let since = *conn.over_soft_since.get_or_insert(now);
-        if queued > limit || now >= since + SOFT_LIMIT_TIME {
-            self.slow.push(id);
-        }
-    }
-}
-
-impl Deliver for Conns {
-    fn deliver(&mut self, to: ConnId, delivery: &Delivery) {
-        let now = self.now;
-        let Some(conn) = self.get(to) else { return };
-        conn.session.handle_input(now, Input::Delivery(delivery), &mut conn.out);
-        self.note_dirty(to);
-        self.check_output(to);
-    }
-}
 
 /// Finds that a message was left lying.
 struct NothingLeft;
@@ -192,16 +68,7 @@ pub struct Server {
 impl Server {
     pub fn new(config: SessionConfig, now: Now, rng: &mut Rng) -> Self {
         let output_limit = rng.pick(&[30_000, 100_000, 1 << 20, 32 << 20]);
-        let conns = Conns {
-            slab: Slab::new(),
-            generation: 0,
-            ready: VecDeque::new(),
-            dirty: Vec::new(),
-            slow: Vec::new(),
-            timers: BinaryHeap::new(),
-            output_limit,
-            now,
-        };
+        let conns = Conns::new(output_limit, now);
         let history = rng.pick(&[0, 3, 1_000]);
         Server {
             config: Arc::new(config),
@@ -284,24 +151,7 @@ impl Server {
     fn accept(&mut self) {
         for client in std::mem::take(&mut self.backlog) {
             let session = Session::new(Arc::clone(&self.config), self.conns.now);
-            let entry = self.conns.slab.vacant_entry();
-            self.conns.generation += 1;
-            let id = ConnId(self.conns.generation << SLOT_BITS | entry.key() as u64);
-            entry.insert(Conn {
-                id,
-                client,
-                session,
-                out: Outbox::default(),
-                readable: true,
-                writable: true,
-                read_closed: false,
-                in_ready: false,
-                in_dirty: false,
-                warming: false,
-                armed: None,
-                over_soft_since: None,
-                stage: Stage::Serving,
-            });
+            let id = self.conns.insert(client, session);
             self.ids.insert(client, id);
             self.conns.note_ready(id);
             self.conns.arm(id);
@@ -440,94 +290,6 @@ impl Server {
         self.conns.note_dirty(id);
     }
 
-    fn flush(&mut self, sockets: &mut [Socket], rng: &mut Rng) {
-        let mut dirty = std::mem::take(&mut self.conns.dirty);
-        for served in 0..dirty.len() {
-            if served > 0 && rng.chance(2) {
-                dirty.drain(..served);
-                dirty.append(&mut self.conns.dirty);
-                self.conns.dirty = dirty;
-                return;
-            }
-            let id = dirty[served];
-            let Some(conn) = self.conns.get(id) else { continue };
-            conn.in_dirty = false;
-            if sockets[conn.client].broken && !conn.out.queue.is_empty() {
-                self.remove(id, sockets);
-                continue;
-            }
-            self.flush_one(id, sockets, rng);
-            if self.advance_end(id, sockets) {
-                self.remove(id, sockets);
-                continue;
-            }
-            self.conns.note_ready(id);
-            self.conns.arm(id);
-        }
-    }
-
-    fn flush_one(&mut self, id: ConnId, sockets: &mut [Socket], rng: &mut Rng) {
-        for _ in 0..FLUSH_ROUNDS {
-            let Some(conn) = self.conns.get(id).filter(|conn| conn.can_write()) else { return };
-            let before = conn.out.queue.len();
-            let flushed = write(conn, &self.disk, &mut sockets[conn.client], self.write_budget, rng);
-            let left = conn.out.queue.len();
-            self.touched.push(conn.client);
-            let resumes =
-                left < before && conn.stage == Stage::Serving && left < LOW_WATER && conn.session.wants_drained();
-            if left < before {
-                self.idle_turns = 0;
-            }
-            match flushed {
-                Flushed::Cold => {
-                    conn.warming = true;
-                    self.later.push(Later::Warm(id));
-                    return;
-                }
-                Flushed::Shrank(file) => {
-                    conn.out.queue.replace_front_file_by_zeros();
-                    self.feed(id, Input::FileShrank(file));
-                    continue;
-                }
-                Flushed::Blocked => conn.writable = false,
-                Flushed::Done => {}
-            }
-            if resumes {
-                self.feed(id, Input::Drained);
-            }
-            if left < before {
-                self.ready_children.extend(self.stalled.remove(&id).unwrap_or_default());
-            }
-            if flushed == Flushed::Blocked {
-                return;
-            }
-        }
-        self.conns.note_dirty(id);
-    }
-
-    fn advance_end(&mut self, id: ConnId, sockets: &mut [Socket]) -> bool {
-        let now = self.conns.now.instant;
-        let Some(conn) = self.conns.get(id) else { return false };
-        if conn.stage == Stage::Serving && conn.session.has_failed() {
-            conn.stage = Stage::Flushing(now + LINGER);
-        }
-        match conn.stage {
-            Stage::Serving => conn.session.is_finished(&conn.out),
-            Stage::Flushing(until) if !conn.out.queue.is_empty() => now >= until,
-            Stage::Flushing(_) => {
-                if sockets[conn.client].broken {
-                    return true;
-                }
-                sockets[conn.client].shut = true;
-                self.touched.push(conn.client);
-                conn.stage = Stage::Draining(now + DRAIN_TIME);
-                conn.readable = true;
-                false
-            }
-            Stage::Draining(until) => now >= until,
-        }
-    }
-
     fn remove(&mut self, id: ConnId, sockets: &mut [Socket]) {
         self.feed(id, Input::Gone);
         self.disk.gone(id);
@@ -570,34 +332,4 @@ impl Server {
             assert!(deadline.is_none() || conn.armed.is_some_and(|armed| armed <= deadline.unwrap()), "no timer");
         }
     }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Flushed {
-    /// Everything is sent, or the turn's budget used.
-    Done,
-    Blocked,
-    Cold,
-    Shrank(FileHandle),
-}
-
-/// Sends until the queue is empty, the socket full or the budget used.
-fn write(conn: &mut Conn, disk: &Disk, socket: &mut Socket, mut budget: usize, rng: &mut Rng) -> Flushed {
-    while !conn.out.queue.is_empty() && budget > 0 {
-        if conn.out.queue.front_file().is_some() && rng.chance(5) {
-            return Flushed::Cold;
-        }
-        if socket.room() == 0 {
-            socket.blocked();
-            return Flushed::Blocked;
-        }
-        match take(&mut conn.out, disk, socket.room().min(budget)) {
-            Ok(bytes) => {
-                socket.write(&bytes);
-                budget -= bytes.len();
-            }
-            Err(file) => return Flushed::Shrank(file),
-        }
-    }
-    Flushed::Done
 }

@@ -1,10 +1,17 @@
 //! What the file service asks of a disk, and what a disk answers: plain values.
 
-use super::{FileHandle, Ticket};
 use crate::wire::error::Refusal;
 use crate::wire::files::Status;
 use crate::wire::request::IfExists;
 use bytes::Bytes;
+
+/// An open file, as its driver knows it; no two of a server are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileHandle(pub u64);
+
+/// Pairs an answer of the disk with its request; chosen by the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
 
 /// A BLAKE3 checksum.
 pub type Checksum = [u8; 32];
