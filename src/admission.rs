@@ -12,11 +12,15 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Up to that many strangers nobody is dropped.
-const STRANGERS_FREE: usize = 4_096;
+/// Up to four fifths of all connections may be strangers before any newcomer
+/// is dropped: a crowd that connects first and greets then is no flood.
+const STRANGERS_SHARE: (usize, usize) = (4, 5);
 
-/// From that many on everybody is.
-const STRANGERS_MOST: usize = 8_192;
+/// A small server drops nobody: whoever finds it full waits in the backlog.
+const STRANGERS_LEAST: usize = 4_096;
+
+/// A large one drops from so many on, each of which may hold 8 KiB.
+const STRANGERS_MOST: usize = 32_768;
 
 /// An address may fail that often to authenticate.
 const FAILURES_FREE: u32 = 5;
@@ -37,19 +41,30 @@ struct Failures {
 }
 
 /// Decides about newcomers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Admission {
+    /// Up to that many strangers nobody is dropped.
+    free: usize,
+    /// From that many on everybody is.
+    most: usize,
     /// Connections that have not authenticated yet.
     strangers: usize,
     failures: HashMap<IpAddr, Failures>,
 }
 
 impl Admission {
+    /// For a server of at most so many connections.
+    pub fn new(max_connections: usize) -> Self {
+        let (part, of) = STRANGERS_SHARE;
+        let free = (max_connections / of * part).clamp(STRANGERS_LEAST, STRANGERS_MOST);
+        Admission { free, most: free / part * of, strangers: 0, failures: HashMap::new() }
+    }
+
     /// Whether a connection from `peer` may come in; `chance` is a random
     /// number from 0 to 1.
     pub fn admits(&self, peer: IpAddr, now: Instant, chance: f64) -> bool {
-        let over = self.strangers.saturating_sub(STRANGERS_FREE) as f64;
-        let drop_probability = over / (STRANGERS_MOST - STRANGERS_FREE) as f64;
+        let over = self.strangers.saturating_sub(self.free) as f64;
+        let drop_probability = over / (self.most - self.free) as f64;
         if chance < drop_probability {
             return false;
         }
@@ -105,20 +120,32 @@ mod tests {
 
     #[test]
     fn the_more_strangers_the_likelier_a_newcomer_is_dropped() {
-        let mut admission = Admission::default();
+        let mut admission = Admission::new(10_000);
         let now = Instant::now();
-        admission.strangers = STRANGERS_FREE;
+        admission.strangers = 8_000;
         assert!(admission.admits(HERE, now, 0.0));
-        admission.strangers = (STRANGERS_FREE + STRANGERS_MOST) / 2;
+        admission.strangers = 9_000;
         assert!(!admission.admits(HERE, now, 0.49));
         assert!(admission.admits(HERE, now, 0.51));
-        admission.strangers = STRANGERS_MOST;
+        admission.strangers = 10_000;
         assert!(!admission.admits(HERE, now, 0.999));
     }
 
     #[test]
+    fn nobody_is_dropped_where_the_backlog_can_wait_and_no_flood_is_let_in_without_limit() {
+        for (connections, strangers) in [(192, 192), (4_096, 4_096), (20_000, 16_000), (1_000_000, 32_768)] {
+            let mut admission = Admission::new(connections);
+            admission.strangers = strangers;
+            assert!(admission.admits(HERE, Instant::now(), 0.0), "{connections}");
+        }
+        let mut admission = Admission::new(1_000_000);
+        admission.strangers = 41_000;
+        assert!(!admission.admits(HERE, Instant::now(), 0.999));
+    }
+
+    #[test]
     fn an_address_that_keeps_failing_is_kept_out_for_a_while() {
-        let mut admission = Admission::default();
+        let mut admission = Admission::new(1_000);
         let now = Instant::now();
         for _ in 0..FAILURES_FREE {
             assert!(admission.admits(ELSEWHERE, now, 1.0));
@@ -131,7 +158,7 @@ mod tests {
 
     #[test]
     fn nobody_can_lock_the_owner_out_on_loopback() {
-        let mut admission = Admission::default();
+        let mut admission = Admission::new(1_000);
         let now = Instant::now();
         for _ in 0..1_000 {
             admission.failed(HERE, now);
@@ -141,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut admission = Admission::default();
+        let mut admission = Admission::new(1_000);
         let now = Instant::now();
         for n in 0..10_000u32 {
             admission.failed(IpAddr::V4(n.into()), now + Duration::from_micros(n.into()));

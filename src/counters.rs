@@ -29,10 +29,13 @@ pub struct Counters {
     pub timeouts: u64,
     pub auth_failures: u64,
     pub queued_bytes: usize,
+    pub memory_limit: usize,
     pub rooms: usize,
     pub nicks: usize,
     pub history_bytes: usize,
     pub jobs: usize,
     pub jobs_started: u64,
     pub open_files: usize,
+    pub files_stored: u64,
+    pub disk_waiting: usize,
 }

@@ -31,6 +31,7 @@ pub mod flush;
 pub mod limits;
 pub mod listen;
 pub mod logging;
+pub mod memory;
 pub mod process;
 pub mod proto;
 pub mod reactor;

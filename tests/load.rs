@@ -289,6 +289,7 @@ fn a_crowd_is_served_and_leaves_nothing_behind() {
         let slowest = round(&server, clients);
         let took = began.elapsed();
         assert_eq!(gauges(&server), before, "round {number}");
+        assert_eq!(server.stats()["files_stored"], number * clients + ROOM);
         wait_for("all descriptors to be given back", || (server.descriptors() <= descriptors).then_some(()));
         after.push(server.memory());
         let turn = server.stats()["longest_turn_us"].as_u64().unwrap();

@@ -44,8 +44,9 @@ fn it_says_where_it_listens_and_that_it_is_ready() {
 
 #[test]
 fn it_says_how_it_is_driven() {
-    let server = Server::start();
+    let server = Options::new().args(&["--memory-limit", "123456789"]).start();
     let stats = server.stats();
+    assert_eq!(stats["memory_limit"], 123_456_789);
     assert_eq!((&stats["mode"], &stats["connections"]), (&json!(common::mode()), &json!(1)));
     assert!(stats["bytes_in"].as_u64() > Some(0) && stats["bytes_out"].as_u64() > Some(0), "{stats}");
 }

@@ -51,6 +51,10 @@ impl Server {
             connections.by_id.values().for_each(|conn| traffic.add(conn));
             (connections.by_id.len(), traffic)
         };
+        let (disk, open_files) = {
+            let disk = lock(&self.disk);
+            (disk.counters(), disk.open_files())
+        };
         let (rooms, nicks, history_bytes) = lock(&self.chat).rooms.counts();
         let counters = Counters {
             mode: "blocking",
@@ -75,12 +79,15 @@ impl Server {
             timeouts: load(&counts.timeouts),
             auth_failures: load(&counts.auth_failures),
             queued_bytes: self.queued.load(Ordering::Relaxed),
+            memory_limit: self.config.memory_limit,
             rooms,
             nicks,
             history_bytes,
             jobs: self.commands.len(),
             jobs_started: self.commands.started(),
-            open_files: lock(&self.disk).open_files(),
+            open_files,
+            files_stored: disk.published,
+            disk_waiting: disk.queued,
         };
         serde_json::to_vec(&counters).expect("counters are plain data")
     }

@@ -11,6 +11,7 @@ use crate::admission::Admission;
 use crate::config::Config;
 use crate::disk::{Completion, Disk};
 use crate::limits;
+use crate::memory::{self, Crowd};
 use crate::proto::rooms::Rooms;
 use crate::proto::{ConnId, Input, Now, SessionConfig};
 use crate::store::Store;
@@ -32,6 +33,7 @@ pub(super) struct Connections {
     pub(super) stopping: bool,
     /// What went through those that are closed.
     pub(super) closed: Totals,
+    crowd: Crowd,
 }
 
 /// The rooms and where their history is kept.
@@ -92,7 +94,7 @@ impl Server {
             chat: Mutex::new(Chat { rooms, store, save_is_due: false }),
             disk: Mutex::new(disk),
             commands: Commands::new(config.max_jobs),
-            admission: Mutex::default(),
+            admission: Mutex::new(Admission::new(config.max_connections)),
             clock: Clock::default(),
             counts: Counts::default(),
             queued: AtomicUsize::new(0),
@@ -255,7 +257,13 @@ impl Server {
         if limits::has_room_again(connections.by_id.len(), self.config.max_connections) {
             connections.full = false;
         }
+        let left = connections.by_id.len();
+        let a_crowd_has_gone = connections.crowd.has_gone(left);
         self.ended.notify_all();
+        drop(connections);
+        if a_crowd_has_gone {
+            memory::give_back();
+        }
     }
 
     /// Passes on what a disk worker finished.

@@ -4,6 +4,7 @@ use super::conn::Conn;
 use super::sources::{conn_id, slot_of};
 use crate::console::Port;
 use crate::limits::{self, SOFT_LIMIT_TIME};
+use crate::memory::{self, Crowd};
 use crate::proto::rooms::{Deliver, Delivery};
 use crate::proto::{ConnId, Input, Now};
 use crate::timers::Timers;
@@ -32,6 +33,7 @@ pub struct Connections {
     output_limit: usize,
     /// The memory of all queues, in bytes.
     queued: usize,
+    crowd: Crowd,
     now: Now,
 }
 
@@ -49,6 +51,7 @@ impl Connections {
             operator: None,
             output_limit,
             queued: 0,
+            crowd: Crowd::default(),
             now,
         }
     }
@@ -92,8 +95,13 @@ impl Connections {
         self.get(id)?;
         let conn = self.slab.remove(slot_of(id));
         self.queued -= conn.accounted;
-        if self.slab.is_empty() {
+        let emptied = self.slab.is_empty() && self.slab.capacity() >= memory::CROWD;
+        if self.crowd.has_gone(self.slab.len()) || emptied {
+            // The slab only as far as those allow that are left.
             self.slab.shrink_to_fit();
+            self.ready.shrink_to_fit();
+            self.dirty.shrink_to_fit();
+            memory::give_back();
         }
         Some(conn)
     }

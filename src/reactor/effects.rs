@@ -135,6 +135,8 @@ impl Reactor {
         counters.strangers = self.admission.strangers();
         counters.jobs = self.children.len();
         counters.jobs_started = self.children.started();
+        let disk = self.disk.counters();
+        (counters.files_stored, counters.disk_waiting) = (disk.published, disk.queued);
         counters.open_files = self.disk.open_files();
         (counters.rooms, counters.nicks, counters.history_bytes) = self.rooms.counts();
         serde_json::to_vec(counters).expect("counters are plain data")

@@ -118,6 +118,7 @@ impl Reactor {
             false => None,
         };
         let registry = poll.registry().try_clone()?;
+        let admission = Admission::new(config.max_connections);
         Ok(Reactor {
             poll,
             waker,
@@ -135,6 +136,7 @@ impl Reactor {
                 mode: "reactor",
                 version: env!("CARGO_PKG_VERSION"),
                 max_connections: config.max_connections,
+                memory_limit: config.memory_limit,
                 ..Counters::default()
             },
             config,
@@ -142,7 +144,7 @@ impl Reactor {
             started: now.instant,
             read_buffer: vec![0; READ_BUDGET],
             accepting: Accepting::Yes,
-            admission: Admission::default(),
+            admission,
             stop_by: None,
         })
     }

@@ -43,3 +43,14 @@ pub(crate) fn close_inherited_on_exec() -> io::Result<()> {
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Gives the heap's unused pages back to the system, where the C library can.
+pub(crate) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) is safe to call from any thread at any time; no
+    // memory that is in use is touched. Its result says only whether any was
+    // given back.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
