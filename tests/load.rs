@@ -38,12 +38,13 @@ const FILE: usize = 20_000;
 const STARVED: Duration = Duration::from_secs(25);
 
 /// What may stay of the memory that a round of clients took: the allocator's
-/// own, once, and so much for each client that came and went.
-const KEPT: usize = 8 << 20;
+/// own and that of the history's file, once, and so much for each client that
+/// came and went, of whose messages the history keeps every other.
+const KEPT: usize = 16 << 20;
 /// Where each client has a thread, the C library keeps stacks for the next
 /// ones (40 MiB of them), and each of its arenas what it once took.
 const KEPT_OF_THREADS: usize = 56 << 20;
-const KEPT_EACH: usize = 128;
+const KEPT_EACH: usize = 256;
 
 /// A client with one descriptor and no buffer while it is silent.
 struct Client {

@@ -23,6 +23,9 @@ pub(super) struct Person {
 /// A suggested nick ends in a number below this one, if such a nick is free.
 const SMALL_NUMBERS: u64 = 17;
 
+/// Room for so many is kept when they have gone.
+const ROOMY: usize = 1_024;
+
 /// Every connection with a nick.
 #[derive(Debug, Default)]
 pub(super) struct People {
@@ -112,6 +115,10 @@ impl People {
     pub(super) fn remove(&mut self, conn: ConnId) -> Option<Person> {
         let person = self.by_conn.remove(&conn)?;
         self.by_key.remove(names::nick_key(&person.nick).as_str());
+        if self.by_conn.capacity() > ROOMY && self.by_conn.len() < self.by_conn.capacity() / 8 {
+            self.by_conn.shrink_to(ROOMY);
+            self.by_key.shrink_to(ROOMY);
+        }
         Some(person)
     }
 }
@@ -144,6 +151,19 @@ mod tests {
         assert_eq!(&*people.ensure(ConnId(2)).nick, "guest-2");
         assert_eq!(&*people.ensure(ConnId(2)).nick, "guest-2");
         assert_eq!(&*people.ensure(ConnId(1)).nick, "GUEST-1");
+    }
+
+    #[test]
+    fn a_crowd_that_has_gone_leaves_no_room_behind() {
+        let mut people = People::default();
+        for n in 0..20_000 {
+            people.ensure(ConnId(n));
+        }
+        for n in 10..20_000 {
+            people.remove(ConnId(n)).unwrap();
+        }
+        assert!(people.by_conn.capacity() < 4 * ROOMY && people.by_key.capacity() < 4 * ROOMY);
+        assert_eq!((people.len(), people.bearer("guest-1")), (10, Some(ConnId(0))));
     }
 
     #[test]
