@@ -1,10 +1,11 @@
 //! The comparisons: who takes part, what is asked, and what must come out.
 
 use crate::Result;
+use crate::copy;
 use crate::document::Document;
 use crate::plots::{self, Line};
 use crate::series::{Series, median, table, thousands, verdict};
-use crate::servers::{self, BARE, BLOCKING, NATS, NGINX, REACTOR, REDIS, Server, Servers};
+use crate::servers::{self, BARE, BLOCKING, COPY, DURABLE_COPY, NATS, NGINX, REACTOR, REDIS, Server, Servers};
 use reactord::client::bench::echo::{self, Echo, Lines};
 use reactord::client::bench::fanout::{self, Fanout};
 use reactord::client::bench::idle::{self, Idle};
@@ -186,6 +187,34 @@ pub fn files(servers: &mut Servers, effort: &Effort, document: &mut Document) ->
             &format!("{connections} at once:\n\n{}\n{}\n", table(&series, "MiB/s"), verdict(&series, &[NGINX], 1.0));
     }
     document.set("files", text);
+    Ok(())
+}
+
+/// Whole uploads on one connection, against a plain copy.
+pub fn uploads(servers: &mut Servers, effort: &Effort, document: &mut Document) -> Result<()> {
+    let content = Content::new(FILE);
+    let copiers = [copy::start(COPY, "copy")?, copy::start(DURABLE_COPY, "durable-copy")?];
+    let mut series: Vec<Series> = copiers.iter().map(|copier| Series::new(copier.name)).collect();
+    let reactords = servers.running.iter().filter_map(|server| Some((server.name, server.reactord.as_ref()?)));
+    series.extend(reactords.clone().map(|(name, _)| Series::new(name)));
+    for round in 0..=effort.rounds {
+        let mut all = Vec::new();
+        for copier in &copiers {
+            all.push(copier.put(&content, effort.turn)?);
+        }
+        for (name, (address, token)) in reactords.clone() {
+            let mut peer = Reactord::new(*address, Some(token.clone()));
+            let work = Transfer { connections: 1, size: FILE, end: End::Time(effort.turn) };
+            let figures = transfer::put(&mut peer, &work, &mut Progress::hidden());
+            all.push(figures.map_err(|e| format!("{name}: {e}"))?);
+        }
+        // The first round does not count.
+        for (one, figures) in series.iter_mut().zip(&all).filter(|_| round > 0) {
+            one.add_with(figures, figures.mib_s);
+        }
+    }
+    let verdicts = verdict(&series, &[COPY], 0.7) + &verdict(&series, &[DURABLE_COPY], 0.7);
+    document.set("uploads", format!("{}\n{verdicts}", table(&series, "MiB/s")));
     Ok(())
 }
 

@@ -7,12 +7,14 @@
 //! figures are medians with the lowest and the highest of the rounds.
 //!
 //! - `process`, `servers`: what is started, and ended again.
-//! - `peers`, `web`, `bare`: adapters of the other servers; the bare loop.
+//! - `peers`, `web`: adapters of the other servers. `bare`, `copy`: the bare
+//!   loop and the plain copy.
 //! - `contests`: the comparisons. `series`: medians and ratios.
 //! - `document`, `plots`, `machine`: what is written.
 
 mod bare;
 mod contests;
+mod copy;
 mod document;
 mod machine;
 mod peers;
@@ -43,20 +45,36 @@ struct Args {
     /// How long a turn lasts, in seconds
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Only the contest of this name: echo, connections, fanout, files, memory or beside
+    /// Only the contest of this name: echo, connections, fanout, files, uploads, memory or beside
     #[arg(long)]
     only: Option<String>,
     /// Where BENCHMARKS.md and plots/ are written
     #[arg(long, default_value = "docs")]
     docs: PathBuf,
-    /// The bare echo loop, which the report starts by itself
+    /// To be one of those that the report starts by itself
     #[arg(long, hide = true)]
-    bare: bool,
+    role: Option<Role>,
+}
+
+/// What this program is when it is not the report.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Role {
+    /// The bare echo loop.
+    Echo,
+    /// The plain copy to the disk's cache.
+    Copy,
+    /// The plain copy to the disk.
+    DurableCopy,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let ended = if args.bare { bare::serve().map_err(Into::into) } else { report(&args) };
+    let ended = match args.role {
+        None => report(&args),
+        Some(Role::Echo) => bare::serve().map_err(Into::into),
+        Some(Role::Copy) => copy::serve(false).map_err(Into::into),
+        Some(Role::DurableCopy) => copy::serve(true).map_err(Into::into),
+    };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -80,11 +98,12 @@ fn report(args: &Args) -> Result<()> {
     };
     std::fs::create_dir_all(&effort.plots)?;
     type Contest = fn(&mut Servers, &Effort, &mut Document) -> Result<()>;
-    let contests: [(&str, Contest); 6] = [
+    let contests: [(&str, Contest); 7] = [
         ("echo", contests::echo),
         ("connections", contests::connections),
         ("fanout", contests::fanout),
         ("files", contests::files),
+        ("uploads", contests::uploads),
         ("memory", contests::memory),
         ("beside", contests::beside),
     ];

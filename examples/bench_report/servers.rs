@@ -26,6 +26,8 @@ pub const REDIS: &str = "Redis";
 pub const NATS: &str = "NATS";
 pub const NGINX: &str = "nginx";
 pub const BARE: &str = "bare mio loop";
+pub const COPY: &str = "plain copy";
+pub const DURABLE_COPY: &str = "plain copy with fsync";
 
 /// How the load speaks to a server.
 pub enum Speaks {
@@ -157,7 +159,7 @@ fn stats(address: SocketAddr, token: &str) -> Result<Value> {
 
 fn bare() -> Result<Server> {
     let mut command = Command::new(std::env::current_exe()?);
-    let mut process = Process::spawn(command.arg("--bare").stdout(Stdio::piped()))?;
+    let mut process = Process::spawn(command.args(["--role", "echo"]).stdout(Stdio::piped()))?;
     let mut line = String::new();
     BufReader::new(process.stdout().ok_or("no standard output")?).read_line(&mut line)?;
     let speaks = Speaks::Echo(Box::new(Bare(line.trim().parse()?)));

@@ -7,8 +7,10 @@ use crate::wire::error::{ErrorCode, Refusal};
 use crate::wire::request::Put;
 use std::collections::HashMap;
 
-/// At this many bytes that wait for the disk a connection's input is not read.
-pub(super) const MAX_WAITING: usize = 4 << 20;
+/// At this many bytes that wait for the disk a connection's input is not read:
+/// a few batches, so that a worker always has the next one and finds it in the
+/// processor's cache. More of them were slower.
+pub(super) const MAX_WAITING: usize = 1 << 20;
 
 /// The most bytes in one write: few enough to stay in a core's cache from the
 /// copy through the checksum to the write, and enough to make those few.

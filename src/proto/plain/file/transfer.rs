@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// At this many bytes of an upload that wait for the disk no input is read.
-pub(super) const MAX_WAITING: usize = 4 << 20;
+pub(super) const MAX_WAITING: usize = 1 << 20;
 
 /// The most bytes in one write to the disk.
 pub(super) const BATCH: usize = 256 << 10;
