@@ -1,6 +1,7 @@
 //! Uploads: their way to the disk, and what becomes of those that fail.
 
 use super::*;
+use crate::proto::files::upload::MAX_WAITING;
 
 #[test]
 fn an_upload_goes_to_the_disk_in_order_and_in_batches() {
@@ -55,7 +56,8 @@ fn what_waits_for_the_disk_is_bounded() {
             length
         })
         .sum();
-    assert!((3 << 20..5 << 20).contains(&waiting), "{waiting}");
+    // What is still gathered is not at the disk.
+    assert!((MAX_WAITING / 2..MAX_WAITING + 50_000).contains(&waiting), "{waiting}");
     assert!(bench.files.wants_input());
 }
 
