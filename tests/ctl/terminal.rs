@@ -149,3 +149,22 @@ fn a_stopped_client_gives_the_terminal_back_until_it_goes_on() {
     assert_eq!((ran.code(), terminal.is_raw()), (Some(0), false), "{}", ran.stderr);
     fake.join(&ran.stderr);
 }
+
+#[test]
+fn a_client_that_goes_on_just_as_it_ends_leaves_no_raw_terminal() {
+    let mut fake = Fake::serve(|peer| {
+        let (id, _) = peer.start();
+        peer.send(json!({"event": "stdout", "id": id}), b"ready");
+        peer.expect("resize");
+        peer.send(json!({"event": "exit", "id": id, "code": 0}), b"");
+        while peer.read().is_some() {}
+    });
+    let terminal = Terminal::new();
+    let mut child = terminal.shell(&fake);
+    terminal.shows("ready");
+    while child.0.try_wait().unwrap().is_none() {
+        child.signal(Signal::CONT);
+    }
+    assert!(!terminal.is_raw());
+    fake.join(&child.output().stderr);
+}
