@@ -204,6 +204,15 @@ impl Server {
         Duration::from_millis((fields[10] + fields[11]) * 10)
     }
 
+    /// Waits until the server has done nothing for a while.
+    pub fn rest(&self) {
+        wait_for("the server to rest", || {
+            let before = self.cpu_time();
+            std::thread::sleep(Duration::from_millis(200));
+            (self.cpu_time() == before).then_some(())
+        });
+    }
+
     /// How many descriptors the server has open.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
