@@ -30,7 +30,7 @@ struct Cli {
     #[arg(long, value_name = "ADDR")]
     bind: Vec<String>,
 
-    /// The directory it serves; made when missing [default: STATE/files]
+    /// The directory it serves; made when missing [default: files, in the state directory]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 
@@ -71,7 +71,8 @@ struct Cli {
     #[arg(long, value_name = "S", default_value_t = 0)]
     idle_timeout: u64,
 
-    /// The most bytes that may be queued for a client that reads too slowly; a quarter of it for 60 s
+    /// The most bytes that may be queued for a client that reads too slowly, and a quarter of it
+    /// that may be for longer than 60 s
     #[arg(long, value_name = "BYTES", default_value_t = config::DEFAULT_OUTPUT_LIMIT, value_parser = output_limit)]
     output_limit: usize,
 
@@ -79,15 +80,16 @@ struct Cli {
     #[arg(long, value_name = "BYTES", value_parser = positive)]
     memory_limit: Option<usize>,
 
-    /// Takes chat as plain text on this loopback address, HOST:PORT: for netcat and telnet
+    /// Chat as plain text on this loopback address, HOST:PORT: for netcat and telnet
     #[arg(long, value_name = "ADDR")]
     plain_chat: Option<String>,
 
-    /// Takes commands as plain text there, from whoever is on this machine
+    /// Commands as plain text on this loopback address, HOST:PORT: whoever is on this machine may
+    /// run them
     #[arg(long, value_name = "ADDR")]
     plain_exec: Option<String>,
 
-    /// Takes and gives files there, from and to whoever is on this machine
+    /// Files on this loopback address, HOST:PORT: whoever is on this machine may put and get them
     #[arg(long, value_name = "ADDR")]
     plain_file: Option<String>,
 

@@ -1,11 +1,11 @@
 //! The workers and what passes between them and the driver's thread.
 
-use super::create::Created;
+mod uploads;
+
 use super::jail::Jail;
 use super::listing::{KEPT, Listings};
 use super::parts::Parts;
-use super::task::{CreateTask, Ground, Opened, Step, Task, upload_step};
-use super::upload::Upload;
+use super::task::{Ground, Opened, Task};
 use super::{Client, Counters, Options, WORKERS};
 use crate::proto::ConnId;
 use crate::proto::files::{DiskDone, DiskOp, DiskReply, FileHandle, Ticket};
@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use uploads::Slot;
 
 /// What a worker has done.
 #[derive(Debug)]
@@ -25,20 +26,6 @@ pub(super) enum Outcome {
     Opened(Arc<Client>, Ticket, Box<Opened>),
     /// The stretch of the file that was read.
     Warm(Arc<Client>, FileHandle, (u64, u64)),
-}
-
-/// An upload between its steps.
-#[derive(Debug)]
-struct Slot {
-    client: Arc<Client>,
-    /// `None` while a worker has it, and when it failed.
-    upload: Option<Box<Upload>>,
-    /// Why it failed.
-    failure: Option<Refusal>,
-    /// Whether a task for it is queued or runs.
-    busy: bool,
-    /// Unanswered steps have no ticket.
-    steps: VecDeque<(Option<Ticket>, Step)>,
 }
 
 #[derive(Debug, Default)]
@@ -115,19 +102,6 @@ impl Pool {
         self.shared.work.notify_one();
     }
 
-    /// Queues a step of an upload.
-    pub(super) fn upload(&self, client: Arc<Client>, file: FileHandle, ticket: Ticket, step: Step) {
-        let mut state = self.shared.state();
-        // An unknown upload has ended; the answer says so.
-        let slot = state.uploads.entry(file).or_insert_with(|| Slot::new(client, None));
-        slot.steps.push_back((Some(ticket), step));
-        if !std::mem::replace(&mut slot.busy, true) {
-            state.tasks.push_back(Task::Upload(file));
-            drop(state);
-            self.shared.work.notify_one();
-        }
-    }
-
     pub(super) fn hash_begins(&self, conn: ConnId, ticket: Ticket) -> Arc<AtomicBool> {
         let stop = Arc::new(AtomicBool::new(false));
         self.shared.state().hashes.insert((conn, ticket), stop.clone());
@@ -193,26 +167,6 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // Those that a disk keeps longer end by themselves, or with the process.
         self.shutdown(Duration::from_secs(2));
-    }
-}
-
-impl Slot {
-    fn new(client: Arc<Client>, upload: Option<Box<Upload>>) -> Slot {
-        Slot { client, upload, failure: None, busy: false, steps: VecDeque::new() }
-    }
-}
-
-impl State {
-    /// Has the chosen uploads released, behind the steps that wait already.
-    fn release(&mut self, chosen: impl Fn(&Slot) -> bool) {
-        for (file, slot) in &mut self.uploads {
-            if chosen(slot) {
-                slot.steps.push_back((None, Step::Release { keep: true }));
-                if !std::mem::replace(&mut slot.busy, true) {
-                    self.tasks.push_back(Task::Upload(*file));
-                }
-            }
-        }
     }
 }
 
@@ -322,65 +276,6 @@ impl Shared {
         drop(state);
         if let Task::Create(create) = task {
             create.abandon(&self.ground);
-        }
-    }
-
-    fn created(&self, task: CreateTask, result: Result<Created, Refusal>, notify: &impl Fn()) {
-        let CreateTask { client, ticket, .. } = task;
-        let result = match result {
-            Ok(Created::Upload(upload)) => {
-                let file = self.next_handle();
-                let offset = upload.offset();
-                let mut state = self.state();
-                // Under the lock, so that `gone` comes either before or behind.
-                if client.is_gone() || state.stopping {
-                    drop(state);
-                    return upload.release(&self.ground.parts, true);
-                }
-                state.uploads.insert(file, Slot::new(client.clone(), Some(upload)));
-                Ok(DiskDone::Created { file, offset })
-            }
-            Ok(Created::Already) => Ok(DiskDone::Already),
-            Err(refusal) => Err(refusal),
-        };
-        self.reply(client, ticket, result, notify);
-    }
-
-    /// Takes the upload out of its slot, does the steps that wait and puts it back.
-    fn run_upload(&self, file: FileHandle, notify: &impl Fn()) {
-        let (client, mut upload, mut failure, steps) = {
-            let mut state = self.state();
-            let Some(slot) = state.uploads.get_mut(&file) else { return };
-            (slot.client.clone(), slot.upload.take(), slot.failure.take(), std::mem::take(&mut slot.steps))
-        };
-        let mut ended = upload.is_none() && failure.is_none();
-        for (ticket, step) in steps {
-            ended |= !matches!(step, Step::Write(_));
-            let published = matches!(step, Step::Finish(_));
-            let result;
-            (upload, result) = upload_step(&self.ground, upload, &mut failure, step);
-            match &result {
-                Ok(DiskDone::Written { buffer }) => {
-                    self.tally.written.fetch_add(buffer.len() as u64, Ordering::Relaxed);
-                }
-                Ok(_) if published => {
-                    self.tally.published.fetch_add(1, Ordering::Relaxed);
-                }
-                _ => {}
-            }
-            if let Some(ticket) = ticket {
-                self.reply(client.clone(), ticket, result, notify);
-            }
-        }
-        let mut state = self.state();
-        let Some(slot) = state.uploads.get_mut(&file) else { return };
-        (slot.upload, slot.failure, slot.busy) = (upload, failure, !slot.steps.is_empty());
-        if slot.busy {
-            state.tasks.push_back(Task::Upload(file));
-            drop(state);
-            self.work.notify_one();
-        } else if ended {
-            state.uploads.remove(&file);
         }
     }
 

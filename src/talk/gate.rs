@@ -105,6 +105,7 @@ impl Gate {
 mod tests {
     use super::*;
     use std::sync::{Arc, mpsc};
+    use std::time::Instant;
 
     #[test]
     fn it_opens_only_once_the_line_is_drawn_and_closes_before_it_is_given_away() {
@@ -129,10 +130,11 @@ mod tests {
 
     #[test]
     fn waiting_for_a_drawing_ends_by_it_or_by_patience() {
-        let gate = Gate::default();
-        gate.wait_drawn(0, Duration::ZERO);
+        let (gate, began, patience) = (Gate::default(), Instant::now(), Duration::from_secs(60));
+        gate.wait_drawn(gate.draws(), Duration::ZERO);
         let draws = gate.draws();
         gate.drawn();
-        gate.wait_drawn(draws, Duration::from_secs(60));
+        gate.wait_drawn(draws, patience);
+        assert!(began.elapsed() < patience);
     }
 }

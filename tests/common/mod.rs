@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
+pub mod terminal;
+
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -202,6 +204,15 @@ impl Server {
         // utime and stime, in ticks of a hundredth of a second (proc(5)); the
         // state letter before them is no number.
         Duration::from_millis((fields[10] + fields[11]) * 10)
+    }
+
+    /// Waits until the server has done nothing for a while.
+    pub fn rest(&self) {
+        wait_for("the server to rest", || {
+            let before = self.cpu_time();
+            std::thread::sleep(Duration::from_millis(200));
+            (self.cpu_time() == before).then_some(())
+        });
     }
 
     /// How many descriptors the server has open.

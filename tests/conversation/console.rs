@@ -1,6 +1,7 @@
 //! The operator's console, on pipes and on a terminal.
 
-use crate::programs::{OnTerminal, Piped, chat};
+use crate::common::terminal::Terminal;
+use crate::programs::{Piped, chat};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -69,10 +70,10 @@ fn the_end_of_the_operators_input_is_not_the_servers() {
 #[test]
 fn the_log_stands_above_the_line_that_the_operator_types() {
     let home = tempfile::tempdir().unwrap();
-    let mut terminal = OnTerminal::new();
+    let mut terminal = Terminal::new(30, 80);
     let mut command = console(home.path());
     command.env("RUST_LOG", "debug");
-    let mut operator = terminal.runs(command);
+    let mut operator = Piped::on(&terminal, command);
     terminal.shows("listening on 127.0.0.1:");
     terminal.shows("\r\n");
     let port = String::from_utf8(terminal.shown.clone()).unwrap().trim().parse::<u16>().unwrap();

@@ -6,8 +6,9 @@ mod common;
 mod console;
 mod programs;
 
+use common::terminal::Terminal;
 use common::{Options, Server, wait_for};
-use programs::{OnTerminal, Piped, chat, ctl};
+use programs::{Piped, chat, ctl};
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
@@ -143,8 +144,8 @@ fn a_restarted_server_costs_no_message_and_repeats_none() {
 fn what_arrives_stands_above_the_line_that_is_being_typed() {
     let server = Server::start();
     let home = server.home.path();
-    let mut terminal = OnTerminal::new();
-    let mut typist = terminal.runs(ctl(server.address, home, &["--nick", "typist", "chat"]));
+    let mut terminal = Terminal::new(30, 80);
+    let mut typist = Piped::on(&terminal, ctl(server.address, home, &["--nick", "typist", "chat"]));
     terminal.shows("in lobby: typist");
     let mut other = chat(server.address, home, "other");
     terminal.shows("other joined");
@@ -168,8 +169,8 @@ fn a_signal_and_the_end_give_the_terminal_back() {
     let server = Server::start();
     let home = server.home.path();
     for signal in [Some(rustix::process::Signal::TERM), None] {
-        let mut terminal = OnTerminal::new();
-        let mut typist = terminal.runs(ctl(server.address, home, &["--nick", "typist", "chat"]));
+        let mut terminal = Terminal::new(30, 80);
+        let mut typist = Piped::on(&terminal, ctl(server.address, home, &["--nick", "typist", "chat"]));
         terminal.shows("in lobby: typist");
         terminal.shows("lobby> ");
         match signal {
@@ -192,8 +193,8 @@ fn what_was_typed_is_kept_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let server = Server::start();
     let home = server.home.path();
-    let mut terminal = OnTerminal::new();
-    let mut typist = terminal.runs(ctl(server.address, home, &["--nick", "typist", "chat"]));
+    let mut terminal = Terminal::new(30, 80);
+    let mut typist = Piped::on(&terminal, ctl(server.address, home, &["--nick", "typist", "chat"]));
     terminal.shows("lobby> ");
     terminal.types("remember me\r");
     terminal.shows("typist: remember me");

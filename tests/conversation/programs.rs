@@ -1,12 +1,9 @@
 //! The two programs on pipes and on a terminal, and what they show there.
 
+use crate::common::terminal::Terminal;
 use crate::common::{PATIENCE, wait_for};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::Value;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -27,6 +24,13 @@ impl Piped {
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Piped { stdin: child.stdin.take(), child, lines, seen: Vec::new() }
+    }
+
+    /// A program on a terminal: what it shows is there.
+    pub fn on(terminal: &Terminal, mut command: Command) -> Piped {
+        command.env("TERM", "vt220").env("NO_COLOR", "1");
+        command.stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio());
+        Piped { child: command.spawn().unwrap(), stdin: None, lines: channel().1, seen: Vec::new() }
     }
 
     pub fn types(&mut self, line: &str) {
@@ -90,53 +94,4 @@ pub fn chat(address: SocketAddr, home: &Path, nick: &str) -> Piped {
     let mut chat = Piped::spawn(ctl(address, home, &["--json", "--nick", nick, "chat"]));
     chat.shows("members");
     chat
-}
-
-/// A terminal with `reactorctl chat` or a console on it.
-pub struct OnTerminal {
-    master: File,
-    slave: File,
-    pub shown: Vec<u8>,
-}
-
-impl OnTerminal {
-    pub fn new() -> OnTerminal {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let slave = File::options().read(true).write(true).open(name).unwrap();
-        tcsetwinsize(&slave, Winsize { ws_row: 30, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-        OnTerminal { master: File::from(master), slave, shown: Vec::new() }
-    }
-
-    pub fn runs(&self, mut command: Command) -> Piped {
-        command.env("TERM", "vt220").env("NO_COLOR", "1");
-        for connect in [Command::stdin, Command::stdout, Command::stderr] {
-            connect(&mut command, self.slave.try_clone().unwrap());
-        }
-        let child = command.spawn().unwrap();
-        Piped { child, stdin: None, lines: channel().1, seen: Vec::new() }
-    }
-
-    pub fn types(&self, text: &str) {
-        (&self.master).write_all(text.as_bytes()).unwrap();
-    }
-
-    /// Waits until `text` is shown, after what was waited for before.
-    pub fn shows(&mut self, text: &str) {
-        let mut byte = [0];
-        let patience = rustix::time::Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
-        self.shown.clear();
-        while !self.shown.ends_with(text.as_bytes()) {
-            let ready = poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&patience)).unwrap();
-            assert!(ready > 0, "waited in vain for {text:?} after {:?}", String::from_utf8_lossy(&self.shown));
-            (&self.master).read_exact(&mut byte).unwrap();
-            self.shown.extend(byte);
-        }
-    }
-
-    pub fn is_raw(&self) -> bool {
-        !tcgetattr(&self.slave).unwrap().local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO)
-    }
 }

@@ -39,6 +39,9 @@ fn a_file_comes_back_as_it_went() {
     assert_eq!(again["already"], true);
 
     site.does(&["mkdir", "-p", "d/e"]);
+    let taken = site.run(&["mv", "a", "d"]);
+    assert_eq!(taken.code(), Some(1));
+    assert!(taken.stderr.contains("--replace"), "{}", taken.stderr);
     site.does(&["mv", "a", "d/e/"]);
     assert_eq!((site.does(&["ls"]), site.does(&["ls", "d/e"])), ("d/\n".to_owned(), "a\n".to_owned()));
     site.does(&["get", "--verify", "d/e/a", "b"]);

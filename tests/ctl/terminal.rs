@@ -1,63 +1,21 @@
 //! Interactive sessions on a terminal: raw mode and its end, escapes, sizes.
 
+use crate::common::terminal::Terminal;
 use crate::fake::{Fake, Running};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::json;
-use std::fs::File;
-use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// A terminal whose master side the test holds.
-struct Terminal {
-    master: File,
-    slave: File,
-}
-
-impl Terminal {
-    fn new() -> Terminal {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let slave = File::options().read(true).write(true).open(name).unwrap();
-        let terminal = Terminal { master: File::from(master), slave };
-        terminal.resize(30, 90);
-        terminal
-    }
-
-    fn resize(&self, rows: u16, cols: u16) {
-        tcsetwinsize(&self.slave, Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-    }
-
-    fn is_raw(&self) -> bool {
-        !tcgetattr(&self.slave).unwrap().local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO)
-    }
-
-    /// Starts `reactorctl shell` on this terminal, with its messages in a pipe.
-    fn shell(&self, fake: &Fake) -> Running {
-        let mut command = fake.ctl(&["shell"]);
-        command.env("TERM", "vt220").stdin(self.slave.try_clone().unwrap()).stdout(self.slave.try_clone().unwrap());
-        Running::spawn(command.stderr(Stdio::piped()))
-    }
-
-    fn types(&self, bytes: &[u8]) {
-        (&self.master).write_all(bytes).unwrap();
-    }
-
-    /// Waits until `text` is shown.
-    fn shows(&self, text: &str) {
-        let mut shown = Vec::new();
-        let mut byte = [0];
-        while !shown.ends_with(text.as_bytes()) {
-            (&self.master).read_exact(&mut byte).unwrap();
-            shown.extend(byte);
-        }
-    }
+/// Starts `reactorctl shell` on a terminal, with its messages in a pipe.
+fn shell(fake: &Fake) -> (Terminal, Running) {
+    let terminal = Terminal::new(30, 90);
+    let mut command = fake.ctl(&["shell"]);
+    command.env("TERM", "vt220").stdin(terminal.stdio()).stdout(terminal.stdio());
+    let child = Running::spawn(command.stderr(Stdio::piped()));
+    (terminal, child)
 }
 
 #[test]
@@ -74,8 +32,7 @@ fn the_terminal_is_raw_for_the_session_and_an_escape_ends_it() {
         peer.send(json!({"event": "stdout", "id": id}), b"typed");
         peer.expect_end();
     });
-    let terminal = Terminal::new();
-    let child = terminal.shell(&fake);
+    let (mut terminal, child) = shell(&fake);
     terminal.shows("ready");
     assert!(terminal.is_raw());
     terminal.resize(40, 100);
@@ -99,8 +56,7 @@ fn a_lost_server_gives_the_terminal_back() {
         peer.send(json!({"event": "stdout", "id": id}), b"ready");
         wait.recv_timeout(Duration::from_secs(20)).unwrap();
     });
-    let terminal = Terminal::new();
-    let child = terminal.shell(&fake);
+    let (mut terminal, child) = shell(&fake);
     terminal.shows("ready");
     assert!(terminal.is_raw());
     vanish.send(()).unwrap();
@@ -118,8 +74,7 @@ fn a_signal_gives_the_terminal_back() {
             peer.send(json!({"event": "stdout", "id": id}), b"ready");
             peer.expect_end();
         });
-        let terminal = Terminal::new();
-        let child = terminal.shell(&fake);
+        let (mut terminal, child) = shell(&fake);
         terminal.shows("ready");
         child.signal(signal);
         let ran = child.output();
@@ -137,8 +92,7 @@ fn a_stopped_client_gives_the_terminal_back_until_it_goes_on() {
         peer.expect("resize");
         peer.send(json!({"event": "exit", "id": id, "code": 0}), b"");
     });
-    let terminal = Terminal::new();
-    let child = terminal.shell(&fake);
+    let (mut terminal, child) = shell(&fake);
     terminal.shows("ready");
     child.signal(Signal::TSTP);
     let pid = Pid::from_child(&child.0);
@@ -148,4 +102,22 @@ fn a_stopped_client_gives_the_terminal_back_until_it_goes_on() {
     let ran = child.output();
     assert_eq!((ran.code(), terminal.is_raw()), (Some(0), false), "{}", ran.stderr);
     fake.join(&ran.stderr);
+}
+
+#[test]
+fn a_client_that_goes_on_just_as_it_ends_leaves_no_raw_terminal() {
+    let mut fake = Fake::serve(|peer| {
+        let (id, _) = peer.start();
+        peer.send(json!({"event": "stdout", "id": id}), b"ready");
+        peer.expect("resize");
+        peer.send(json!({"event": "exit", "id": id, "code": 0}), b"");
+        while peer.read().is_some() {}
+    });
+    let (mut terminal, mut child) = shell(&fake);
+    terminal.shows("ready");
+    while child.0.try_wait().unwrap().is_none() {
+        child.signal(Signal::CONT);
+    }
+    assert!(!terminal.is_raw());
+    fake.join(&child.output().stderr);
 }

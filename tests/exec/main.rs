@@ -188,11 +188,7 @@ fn a_reader_that_stands_still_costs_neither_memory_nor_time() {
         idle.send(json!({"cmd": "exec", "id": id, "argv": ["yes"]}), b"");
     }
     // Whatever fits in between is filled when the server rests.
-    wait_for("the server to rest", || {
-        let before = server.cpu_time();
-        std::thread::sleep(Duration::from_millis(200));
-        (server.cpu_time() == before).then_some(())
-    });
+    server.rest();
     let (cpu, began) = (server.cpu_time(), Instant::now());
     while began.elapsed() < Duration::from_secs(1) {
         let asked = Instant::now();
@@ -228,11 +224,7 @@ fn a_command_that_does_not_read_stops_its_own_connection_alone() {
         }
     });
     let mut other = server.client("b");
-    wait_for("the server to rest", || {
-        let before = server.cpu_time();
-        std::thread::sleep(Duration::from_millis(200));
-        (server.cpu_time() == before).then_some(())
-    });
+    server.rest();
     assert!(!writer.is_finished());
     let grown = server.memory().saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes");

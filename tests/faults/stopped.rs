@@ -23,15 +23,6 @@ fn ctl(server: &Server, args: &[&str]) -> Command {
     command
 }
 
-/// Waits until the server uses no processor time.
-fn rests(server: &Server) {
-    wait_for("the server to rest", || {
-        let before = server.cpu_time();
-        std::thread::sleep(Duration::from_millis(300));
-        (server.cpu_time() == before).then_some(())
-    });
-}
-
 /// Ends a client that a failing test would leave standing still.
 struct Running(Child);
 
@@ -66,7 +57,7 @@ fn clients_that_stand_still_cost_nothing_and_go_on() {
     let neighbour = Neighbour::start(&server);
     std::thread::sleep(Duration::from_millis(scale(300, 5_000)));
     assert!(neighbour.slowest() < Duration::from_millis(500));
-    rests(&server);
+    server.rest();
     assert!(server.memory() < memory + (4 << 20), "{memory} -> {}", server.memory());
     for child in [&getting, &running] {
         signal(child.0.id(), "CONT");

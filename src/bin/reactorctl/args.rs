@@ -6,12 +6,16 @@ use reactord::client::Flags;
 use std::path::PathBuf;
 
 const AFTER: &str = "\
-Environment: REACTOR_HOST, REACTOR_TOKEN_FILE, REACTOR_TOKEN (the token itself); a flag wins over them.
-By default the server is 127.0.0.1:8899 and the token is in $XDG_STATE_HOME/reactord/token,
-or else in ~/.local/state/reactord/token.
+Environment: REACTOR_HOST, REACTOR_TOKEN_FILE, REACTOR_TOKEN (the token itself); a flag wins over them. By default the \
+server is 127.0.0.1:8899 and the token is in $XDG_STATE_HOME/reactord/token, or else in \
+~/.local/state/reactord/token.
 
-Exit status: the command's own for exec and shell; 128+N where signal N ended it; 1 for a refused
-request; 2 for usage; 255 where the connection or the authentication failed.";
+Exit status: the command's own for exec and shell; 128+N where signal N ended it; 1 for a refused request; 2 for usage; \
+255 where the connection or the authentication failed.";
+
+/// Where the options of all commands stand in the help, in clap's count: behind a
+/// command's own.
+pub(crate) const LAST: usize = 100;
 
 /// Talks to reactord: commands, files and chat on another machine.
 #[derive(Debug, Parser)]
@@ -21,21 +25,22 @@ pub(crate) struct Args {
         short = 'H',
         long,
         global = true,
+        display_order = LAST,
         value_name = "HOST:PORT",
         help = "The server: HOST, HOST:PORT or [V6]:PORT"
     )]
     host: Option<String>,
     /// Where the token is
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, display_order = LAST, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The name to be known by; the server gives one otherwise
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST)]
     nick: Option<String>,
     /// One JSON object a line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST)]
     pub(crate) json: bool,
     /// No notes, no progress, no summary
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = LAST)]
     pub(crate) quiet: bool,
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -55,13 +60,13 @@ pub(crate) enum Verb {
     Ping(Ping),
     /// Talk: a line editor at a terminal, plain lines on a pipe
     #[command(after_help = "\
-At a terminal, /help lists the commands, Tab completes them and nicks, and what is typed stays while messages
-arrive above it. A lost connection is opened again by itself; what was missed is caught up, and what was typed
-meanwhile is sent then.
+At a terminal, /help lists the commands, Tab completes them and nicks, and what is typed stays while messages arrive \
+above it. A lost connection is opened again by itself; what was missed is caught up, and what was typed meanwhile is \
+sent then.
 
-On a pipe, each line of standard input is said, or is a command, and each line of standard output is a message;
-// at a line's beginning stands for one / that is said. The end of input leaves once everything was answered;
-the exit status is 1 where something was refused.
+On a pipe, each line of standard input is said, or is a command, and each line of standard output is a message; // at a \
+line's beginning stands for one / that is said. The end of input leaves once everything was answered; the exit status \
+is 1 where something was refused.
 
 Examples:
   reactorctl --nick alice chat
@@ -76,6 +81,9 @@ Examples:
         history: Option<u64>,
     },
     /// Run a command there
+    #[command(override_usage = "\
+reactorctl exec [OPTIONS] [--] PROG [ARG]...
+       reactorctl exec [OPTIONS] --sh TEXT")]
     #[command(after_help = "Standard input goes to the command, both outputs come back unchanged, INT and TERM are \
 passed on (twice within a second ends reactorctl itself), and its exit status becomes ours.\n\n\
 With --json the streams stay as they are, and one object about the end comes last on standard error.\n\n\
@@ -87,17 +95,18 @@ reactorctl exec -t -- top")]
 Example: reactorctl -H box shell")]
     Shell,
     /// Send files
+    #[command(override_usage = "reactorctl put [OPTIONS] LOCAL... [REMOTE]")]
     #[command(after_help = "\
-REMOTE is a directory where it ends with / or is the root, or where several files go there; otherwise it is
-the new path of the one file or directory. Without REMOTE, that is with one LOCAL alone, the name is kept and
-the file goes to the root. LOCAL - is standard input, which is first gathered in a temporary file without a
-name, because the server wants to know the length.
+REMOTE is a directory where it ends with / or is the root, or where several files go there; otherwise it is the new \
+path of the one file or directory. Without REMOTE, that is with one LOCAL alone, the name is kept and the file goes to \
+the root. LOCAL - is standard input, which is first gathered in a temporary file without a name, because the server \
+wants to know the length.
 
-Modes and times of files go along; those of directories do not, which the protocol cannot set. With -r,
-symbolic links and special files are skipped with a note.
+Modes and times of files go along; those of directories do not, which the protocol cannot set. With -r, symbolic links \
+and special files are skipped with a note.
 
---resume hashes each file first, goes on where an interrupted upload stopped, leaves alone what is there
-already with the same content, and reconnects by itself.
+--resume hashes each file first, goes on where an interrupted upload stopped, leaves alone what is there already with \
+the same content, and reconnects by itself.
 
 Examples:
   reactorctl put notes.txt
@@ -106,14 +115,15 @@ Examples:
   tar c . | reactorctl put - tree.tar")]
     Put(Put),
     /// Fetch files
+    #[command(override_usage = "reactorctl get [OPTIONS] REMOTE... [LOCAL]")]
     #[command(after_help = "\
-LOCAL is a directory where it ends with / or is one already, or where several files go there; otherwise it is
-the new name. Without LOCAL, that is with one REMOTE alone, the name that was typed is kept. LOCAL - is
-standard output; several files follow one another there.
+LOCAL is a directory where it ends with / or is one already, or where several files go there; otherwise it is the new \
+name. Without LOCAL, that is with one REMOTE alone, the name that was typed is kept. LOCAL - is standard output; several \
+files follow one another there.
 
-A file arrives under a hidden temporary name beside its place and takes its own when it is whole. Modes
-(within your umask) and times are kept. --resume goes on where an interrupted download stopped, as long
-as the file has not changed on the server, and reconnects by itself.
+A file arrives under a hidden temporary name beside its place and takes its own when it is whole. Modes (within your \
+umask) and times are kept. --resume goes on where an interrupted download stopped, as long as the file has not changed \
+on the server, and reconnects by itself.
 
 Examples:
   reactorctl get notes.txt
@@ -125,7 +135,7 @@ Examples:
     #[command(after_help = "Example: reactorctl ls -l images")]
     Ls {
         /// The directory; the root by default
-        #[arg(default_value = "")]
+        #[arg(default_value = "", hide_default_value = true)]
         path: String,
         /// Mode, size and time too
         #[arg(short)]
@@ -134,28 +144,33 @@ Examples:
     /// Describe files; times are in UTC
     #[command(after_help = "Example: reactorctl stat notes.txt")]
     Stat {
+        /// Relative to the root
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<String>,
     },
     /// Remove files, links and empty directories
     #[command(after_help = "Example: reactorctl rm images/a.iso images")]
     Rm {
+        /// Relative to the root
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<String>,
     },
     /// Make directories
     #[command(after_help = "Example: reactorctl mkdir -p backup/2026/photos")]
     Mkdir {
+        /// Relative to the root
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<String>,
-        /// Make missing parents too
+        /// Make missing parents too, and let be what is there already
         #[arg(short, long)]
         parents: bool,
     },
     /// Rename, in one step
     #[command(after_help = "A TO that ends with / means into that directory.\n\nExample: reactorctl mv a.iso images/")]
     Mv {
+        /// A file, a link or a directory
         from: String,
+        /// Its new path, or the directory it goes into
         to: String,
         /// Replace what is there
         #[arg(long)]
@@ -164,6 +179,7 @@ Examples:
     /// BLAKE3 checksums of files, computed there
     #[command(after_help = "Example: reactorctl hash images/a.iso")]
     Hash {
+        /// Relative to the root
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<String>,
     },
@@ -172,7 +188,10 @@ Examples:
     Rooms,
     /// List a room's members
     #[command(after_help = "Example: reactorctl who lobby")]
-    Who { room: String },
+    Who {
+        /// Its name
+        room: String,
+    },
     /// The server's counters
     #[command(after_help = "Example: reactorctl --json stats")]
     Stats,
@@ -190,8 +209,8 @@ Examples:
     },
     /// Put a server of yours under load and check every answer
     #[command(after_help = "Every byte that comes back is checked; a wrong answer is exit status 1. Latencies are in \
-microseconds;\nwhere a rate is given they count from when a request was meant to be sent, so that a server that \
-stalls is charged\nfor those that waited behind the stall.\n\nExamples:\n  reactorctl bench echo --connections 50 \
+microseconds; where a rate is given they count from when a request was meant to be sent, so that a server that stalls \
+is charged for those that waited behind the stall.\n\nExamples:\n  reactorctl bench echo --connections 50 \
 --pipeline 16\n  reactorctl bench fanout --subscribers 1000 --rate 100\n  reactorctl --json bench get --size 256")]
     Bench(Bench),
 }
@@ -227,15 +246,15 @@ pub(crate) struct Exec {
     /// A text for /bin/sh -c
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) sh: Option<String>,
-    /// The program and its arguments, without a shell
-    #[arg(trailing_var_arg = true, value_name = "PROG ARG")]
+    /// The program and its arguments, without a shell; options for reactorctl stand before it
+    #[arg(trailing_var_arg = true, value_name = "PROG")]
     pub(crate) argv: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Put {
-    /// Files here, and last their place there
-    #[arg(required = true, value_name = "LOCAL... [REMOTE]")]
+    /// Files here (LOCAL), and last their place there (REMOTE)
+    #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Make missing directories there
     #[arg(short, long)]
@@ -246,8 +265,8 @@ pub(crate) struct Put {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Get {
-    /// Files there, and last their place here
-    #[arg(required = true, value_name = "REMOTE... [LOCAL]")]
+    /// Files there (REMOTE), and last their place here (LOCAL)
+    #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) how: How,

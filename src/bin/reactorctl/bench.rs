@@ -1,5 +1,6 @@
 //! Load: `reactorctl bench`.
 
+use crate::args::LAST;
 use crate::output::{Output, complain};
 use clap::{Subcommand, value_parser};
 use reactord::client::bench::churn::Churn;
@@ -27,7 +28,7 @@ const MAX_MIB: u64 = 16 << 10;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
     /// Put a server under load that is not on this machine; it must be yours
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST - 1)]
     yes_remote: bool,
     #[command(subcommand)]
     work: Work,

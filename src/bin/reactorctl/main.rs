@@ -57,7 +57,7 @@ fn run(args: Args) -> Result<u8> {
         Verb::Hash { paths } => return paths::hash(&mut connect()?, &mut out, &paths),
         Verb::Rm { paths } => return paths::rm(&mut connect()?, &paths),
         Verb::Mkdir { paths, parents } => return paths::mkdir(&mut connect()?, &paths, parents),
-        Verb::Mv { from, to, replace } => paths::mv(&mut connect()?, &from, &to, replace)?,
+        Verb::Mv { from, to, replace } => return paths::mv(&mut connect()?, &from, &to, replace),
         Verb::Bench(bench) => bench::bench(&config, &mut out, &bench)?,
         Verb::Put(put) => return transfers::put(config, &out, put),
         Verb::Get(get) => return transfers::get(config, &out, get),

@@ -162,7 +162,7 @@ struct Rename<'a> {
     exists: &'static str,
 }
 
-pub(crate) fn mv(connection: &mut Connection, from: &str, to: &str, replace: bool) -> Result<()> {
+pub(crate) fn mv(connection: &mut Connection, from: &str, to: &str, replace: bool) -> Result<u8> {
     let path = names::remote(from);
     let target = names::remote(to);
     let to = match (names::is_directory(to), path.rsplit('/').next()) {
@@ -171,7 +171,13 @@ pub(crate) fn mv(connection: &mut Connection, from: &str, to: &str, replace: boo
     };
     let exists = if replace { "replace" } else { "fail" };
     let what = format!("mv \"{}\" \"{}\"", text::visible(path), text::visible(&to));
-    connection.call::<Nothing>(&what, "rename", Rename { path, to: &to, exists }).map(|_| ())
+    match connection.call::<Nothing>(&what, "rename", Rename { path, to: &to, exists }) {
+        Err(error) if !replace && error.is_refusal(ErrorCode::Exists) => {
+            complain(format_args!("{error}; --replace replaces it"));
+            Ok(EXIT_REFUSED)
+        }
+        done => done.map(|_| 0),
+    }
 }
 
 #[cfg(test)]
