@@ -19,7 +19,6 @@ use std::time::Instant;
 #[derive(Debug)]
 struct Table {
     jobs: Jobs,
-    warden: Warden,
     /// One for each command, also while it is being ended or still started.
     slots: Slab<Option<Arc<Command>>>,
     /// Those that a session or a `kill` may still do something to.
@@ -30,6 +29,7 @@ struct Table {
 #[derive(Debug)]
 pub(super) struct Commands {
     environment: Environment,
+    warden: Warden,
     max_jobs: usize,
     table: Mutex<Table>,
     started: AtomicU64,
@@ -39,10 +39,10 @@ impl Commands {
     /// No commands yet, and never more than `max_jobs`, those included that
     /// are still being ended.
     pub(super) fn new(max_jobs: usize) -> Self {
-        let warden = Warden::new("/proc/self/exe");
-        let table = Table { jobs: Jobs::default(), warden, slots: Slab::new(), by_job: HashMap::new() };
+        let table = Table { jobs: Jobs::default(), slots: Slab::new(), by_job: HashMap::new() };
         Commands {
             environment: Environment::from_server(),
+            warden: Warden::new("/proc/self/exe"),
             max_jobs,
             table: Mutex::new(table),
             started: AtomicU64::new(0),
@@ -113,13 +113,13 @@ impl Commands {
     /// What a command whose leader has ended left behind is no more the
     /// warden's business.
     pub(super) fn spare(&self, slot: usize) {
-        lock(&self.table).warden.forget(slot);
+        self.warden.forget(slot);
     }
 
     fn free(&self, slot: usize) {
-        let mut table = lock(&self.table);
-        table.warden.forget(slot);
-        table.slots.remove(slot);
+        // Before the place is another's.
+        self.warden.forget(slot);
+        lock(&self.table).slots.remove(slot);
     }
 
     fn reserve(&self) -> Result<usize, Refusal> {
@@ -160,8 +160,10 @@ impl Server {
         spec: Spawn,
     ) -> Result<Spawned, Refusal> {
         let commands = &self.commands;
+        commands.warden.begin();
         let process::Child { mut process, stdin, stdout, stderr } = process::spawn(&commands.environment, &spec)?;
-        let (pid, on_terminal) = (process.pid(), process.is_on_terminal());
+        let pid = process.pid();
+        commands.warden.watch(slot, pid, process.is_on_terminal());
         let pipes = Pipes::new(&process, (stdin, stdout, stderr)).map_err(|e| {
             process.kill_and_wait();
             report::cannot_watch(&e)
@@ -170,7 +172,6 @@ impl Server {
         let job = Job { conn: conn.id, id, pid, nick: nick.to_owned(), program, started_ms: now.unix_ms };
         let (job, command) = {
             let mut table = lock(&commands.table);
-            table.warden.watch(slot, pid, on_terminal);
             let job = table.jobs.add(job);
             let command = Arc::new(Command::new(job, slot, now.instant, process, &pipes));
             table.slots[slot] = Some(Arc::clone(&command));

@@ -11,9 +11,11 @@
 //!
 //! What is promised: every command whose leader had not ended is ended, with
 //! whoever is still in its process group. What is not: processes that moved to
-//! another group or session; what commands that had ended left behind; and
-//! anything where the warden itself was killed too, as a service manager may
-//! do, which then ends the commands itself.
+//! another group or session; what commands that had ended left behind; a
+//! command whose number the server did not know yet when it was killed, because
+//! its program was only just being loaded; and anything where the warden itself
+//! was killed too, as a service manager may do, which then ends the commands
+//! itself.
 
 use crate::proto::exec::KILL_GRACE;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -25,8 +27,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The first argument that makes the server's program a warden.
@@ -48,50 +50,66 @@ const OUTLIVED: [i32; 4] = [
     signal_hook::consts::SIGTERM,
 ];
 
-/// The server's side: starts the warden with the first command.
+/// The server's side. Threads share it: none waits for another but to start it.
 #[derive(Debug)]
-pub enum Warden {
-    /// None is wanted.
-    Off,
-    /// To be started from this program, which calls [`main`] when its first
-    /// argument is [`ARGUMENT`].
-    Ready(PathBuf),
-    /// It watches.
-    Watching {
-        /// The table of groups.
-        table: OwnedFd,
-        /// Held open for as long as this process lives.
-        lifeline: OwnedFd,
-    },
+pub struct Warden {
+    /// The program to start it from; `None` where none is wanted.
+    program: Option<PathBuf>,
+    /// Held by the thread that starts it.
+    starting: Mutex<()>,
+    watching: OnceLock<Watching>,
+}
+
+#[derive(Debug)]
+struct Watching {
+    /// The table of groups.
+    table: OwnedFd,
+    /// Held open for as long as this process lives.
+    _lifeline: OwnedFd,
 }
 
 impl Warden {
-    /// The warden of a server whose program can be run again under that path.
+    /// The warden of a server whose program can be run again under that path,
+    /// and calls [`main`] when its first argument is [`ARGUMENT`].
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Warden::Ready(program.into())
+        Warden { program: Some(program.into()), ..Self::off() }
+    }
+
+    /// No warden.
+    pub const fn off() -> Self {
+        Warden { program: None, starting: Mutex::new(()), watching: OnceLock::new() }
+    }
+
+    /// Starts it unless it watches. To be called before each command is
+    /// started, which is then unwatched for no longer than a write takes.
+    pub fn begin(&self) {
+        let Some(program) = self.program.as_ref().filter(|_| self.watching.get().is_none()) else { return };
+        let _alone = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.watching.get().is_some() {
+            return;
+        }
+        match start(program) {
+            // Nobody else sets it while this thread is alone.
+            Ok(watching) => drop(self.watching.set(watching)),
+            // Tried again with the next command: what is short now may not be then.
+            Err(e) => log::error!("cannot start the warden: this command would survive a killed server: {e}"),
+        }
     }
 
     /// From now on the warden would end that group. `slot` is the caller's
     /// number for it, small and used by one group at a time.
-    pub fn watch(&mut self, slot: usize, group: u32, on_terminal: bool) {
-        if let Warden::Ready(program) = self {
-            match start(program) {
-                Ok(warden) => *self = warden,
-                // Tried again with the next command: what is short now may not be then.
-                Err(e) => log::error!("cannot start the warden: this command would survive a killed server: {e}"),
-            }
-        }
+    pub fn watch(&self, slot: usize, group: u32, on_terminal: bool) {
         let group = group as i32;
         self.write(slot, if on_terminal { -group } else { group });
     }
 
     /// That group is the warden's business no more.
-    pub fn forget(&mut self, slot: usize) {
+    pub fn forget(&self, slot: usize) {
         self.write(slot, 0);
     }
 
     fn write(&self, slot: usize, entry: i32) {
-        if let Warden::Watching { table, .. } = self
+        if let Some(Watching { table, .. }) = self.watching.get()
             && let Err(e) = pwrite(table, &entry.to_le_bytes(), (slot * ENTRY) as u64)
         {
             log::warn!("cannot tell the warden of a command: {e}");
@@ -99,7 +117,7 @@ impl Warden {
     }
 }
 
-fn start(program: &PathBuf) -> io::Result<Warden> {
+fn start(program: &PathBuf) -> io::Result<Watching> {
     let table = memfd_create("reactord-groups", MemfdFlags::CLOEXEC)?;
     let (theirs, lifeline) = pipe_with(PipeFlags::CLOEXEC)?;
     let warden = Command::new(program)
@@ -112,7 +130,7 @@ fn start(program: &PathBuf) -> io::Result<Warden> {
         .stderr(Stdio::null())
         .spawn()?;
     log::debug!("the warden is process {}", warden.id());
-    Ok(Warden::Watching { table, lifeline })
+    Ok(Watching { table, _lifeline: lifeline })
 }
 
 /// What the warden does: waits on standard input for the server's end, then

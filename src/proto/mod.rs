@@ -101,7 +101,10 @@ pub enum Input<'a> {
 pub enum Effect {
     /// Apply to the rooms; answered by [`Input::Room`] before anything else.
     Room(rooms::Op),
-    /// Start a command; answered by [`Input::Spawned`] before anything else.
+    /// Start a command; answered by [`Input::Spawned`], which may take its time.
+    /// A session asks for no second one before. Where [`Input::Gone`] comes
+    /// first, the driver lets the command go by itself, as
+    /// [`Abandon`](exec::JobEffect::Abandon) does.
     Spawn(Box<exec::Spawn>),
     /// Do something to a running command of this session; not answered.
     Job(jobs::JobId, exec::JobEffect),

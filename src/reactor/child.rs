@@ -2,6 +2,10 @@
 //! end. Which connection wants what is left to the sessions; how a process is
 //! started and signalled, to [`process`].
 //!
+//! A command is started by a thread of its own. Its slot is taken from the
+//! moment it is asked for, so that the limit holds for those too that are only
+//! being started.
+//!
 //! Events only latch readiness. [`Children::run`] then does the reading and
 //! writing, each child in its turn and within a budget; whoever has more to do
 //! stays on the ready list. A child whose reader is behind leaves the list with
@@ -12,6 +16,7 @@
 
 mod key;
 mod running;
+mod starter;
 
 use crate::process::{self, Environment, Warden, report, terminal};
 use crate::proto::exec::{ChildEvent, JobEffect, KILL_GRACE, Signal, Spawn, Spawned};
@@ -24,7 +29,10 @@ use mio::Registry;
 use mio::event::Event;
 use running::{Running, Wants};
 use slab::Slab;
+use starter::{Order, Starter};
 use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What all children may move in one turn before the loop goes on, in bytes.
@@ -42,10 +50,15 @@ pub trait ChildSink {
 #[derive(Debug)]
 pub struct Children {
     registry: Registry,
-    environment: Environment,
-    warden: Warden,
+    starter: Starter,
+    warden: Arc<Warden>,
     max_jobs: usize,
-    slots: Slab<Running>,
+    /// One for each command; `None` while it is being started.
+    slots: Slab<Option<Running>>,
+    /// How many are being started.
+    starting: usize,
+    /// Whether all are being ended, those included that are yet to come.
+    stopping: bool,
     /// Those that a session or a `kill` may still do something to.
     by_job: HashMap<JobId, ChildKey>,
     jobs: Jobs,
@@ -63,14 +76,27 @@ pub struct Children {
 
 impl Children {
     /// No commands yet, and never more than `max_jobs`, those included that
-    /// are still being ended. Their descriptors are registered with `registry`.
-    pub fn new(registry: Registry, max_jobs: usize, warden: Warden) -> Self {
-        Children {
+    /// are still being started or ended. Their descriptors are registered with
+    /// `registry`. `notify` is called, by another thread, when
+    /// [`Children::poll_started`] has something.
+    ///
+    /// # Errors
+    /// There can be no thread to start commands.
+    pub fn new(
+        registry: Registry,
+        max_jobs: usize,
+        warden: Warden,
+        notify: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
+        let warden = Arc::new(warden);
+        Ok(Children {
             registry,
-            environment: Environment::from_server(),
+            starter: Starter::new(Environment::from_server(), Arc::clone(&warden), notify)?,
             warden,
             max_jobs,
             slots: Slab::new(),
+            starting: 0,
+            stopping: false,
             by_job: HashMap::new(),
             jobs: Jobs::default(),
             ready: VecDeque::new(),
@@ -80,39 +106,65 @@ impl Children {
             buffer: vec![0; MAX_OUTPUT],
             started: 0,
             refused: 0,
-        }
+        })
     }
 
-    /// Starts a command for a connection. Blocks until its program runs, or
-    /// cannot, which takes less than a millisecond on an idle machine.
-    pub fn spawn(&mut self, now: Now, conn: ConnId, nick: &str, peer: &str, spec: Spawn) -> Result<Spawned, Refusal> {
-        let asked = report::Asked::new(peer, nick, &spec.program);
-        let result = self.try_spawn(now, conn, nick, peer, spec);
+    /// Has a command started for a connection; [`Children::poll_started`] says
+    /// what came of it, unless it is refused at once.
+    pub fn start(&mut self, conn: ConnId, nick: &str, peer: &str, spec: Spawn) -> Result<(), Refusal> {
+        if self.slots.len() >= self.max_jobs {
+            let refused = Err(report::too_many(self.max_jobs));
+            report::Asked::new(peer, nick, &spec.program).log(&refused);
+            self.refused += 1;
+            return refused.map(drop);
+        }
+        self.generation = ChildKey::next_generation(self.generation);
+        let slot = self.slots.vacant_entry();
+        let key = ChildKey { slot: slot.key() as u32, generation: self.generation };
+        self.starter.order(Order { key, conn, nick: nick.to_owned(), peer: peer.to_owned(), spec })?;
+        slot.insert(None);
+        self.starting += 1;
+        Ok(())
+    }
+
+    /// How many are being started: [`Children::poll_started`] has no more than
+    /// that at a time.
+    pub fn starting(&self) -> usize {
+        self.starting
+    }
+
+    /// What came of the start of a command, and whose it is. Where that one is
+    /// gone by now, [`JobEffect::Abandon`] is left to the caller.
+    pub fn poll_started(&mut self, now: Now) -> Option<(ConnId, Result<Spawned, Refusal>)> {
+        let (order, result) = self.starter.poll()?;
+        self.starting -= 1;
+        let (conn, key) = (order.conn, order.key);
+        let asked = report::Asked::new(&order.peer, &order.nick, &order.spec.program);
+        let result = result.and_then(|child| self.take_charge(now, order, child));
         asked.log(&result);
+        match &result {
+            Ok(_) if self.stopping => self.terminate(now, key),
+            Ok(_) => {}
+            Err(_) => drop(self.slots.remove(key.slot as usize)),
+        }
         match &result {
             Ok(_) => self.started += 1,
             Err(_) => self.refused += 1,
         }
-        result
+        Some((conn, result))
     }
 
-    fn try_spawn(&mut self, now: Now, conn: ConnId, nick: &str, peer: &str, spec: Spawn) -> Result<Spawned, Refusal> {
-        if self.slots.len() >= self.max_jobs {
-            return Err(report::too_many(self.max_jobs));
-        }
-        let child = process::spawn(&self.environment, &spec)?;
+    fn take_charge(&mut self, now: Now, order: Order, child: process::Child) -> Result<Spawned, Refusal> {
+        let Order { key, conn, nick, peer, spec: Spawn { id, program, .. } } = order;
         let pid = child.process.pid();
-        self.generation = ChildKey::next_generation(self.generation);
-        let slot = self.slots.vacant_entry();
-        let key = ChildKey { slot: slot.key() as u32, generation: self.generation };
-        let mut running =
-            Running::new(&self.registry, key, conn, peer, now.instant, child).map_err(|e| report::cannot_watch(&e))?;
-        self.warden.watch(slot.key(), pid, running.process.is_on_terminal());
-        let Spawn { id, program, .. } = spec;
-        let job = self.jobs.add(Job { conn, id, pid, nick: nick.to_owned(), program, started_ms: now.unix_ms });
+        let mut running = Running::new(&self.registry, key, conn, &peer, now.instant, child).map_err(|e| {
+            self.warden.forget(key.slot as usize);
+            report::cannot_watch(&e)
+        })?;
+        let job = self.jobs.add(Job { conn, id, pid, nick, program, started_ms: now.unix_ms });
         running.job = job;
         self.by_job.insert(job, key);
-        slot.insert(running);
+        self.slots[key.slot as usize] = Some(running);
         Ok(Spawned { job, pid })
     }
 
@@ -299,19 +351,22 @@ impl Children {
         child.process.signal(signal).map_err(|e| report::cannot_signal(job, &e))
     }
 
-    /// Ends every command, each with its grace.
+    /// Ends every command, each with its grace, and those that are being
+    /// started as soon as they run. Others are not started any more.
     pub fn terminate_all(&mut self, now: Now) {
-        for key in self.slots.iter().map(|(_, child)| child.key).collect::<Vec<_>>() {
+        self.stopping = true;
+        self.starter.stop();
+        for key in self.slots.iter().filter_map(|(_, child)| Some(child.as_ref()?.key)).collect::<Vec<_>>() {
             self.terminate(now, key);
         }
     }
 
-    /// Whether no command is left, not even one that is being ended.
+    /// Whether no command is left, not even one that is being started or ended.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Commands that run, those included that are being ended.
+    /// Commands that run, those included that are being started or ended.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
@@ -335,8 +390,8 @@ impl Children {
 }
 
 /// The child with that key, if the slot is still its own.
-fn get(slots: &mut Slab<Running>, key: ChildKey) -> Option<&mut Running> {
-    slots.get_mut(key.slot as usize).filter(|child| child.key == key)
+fn get(slots: &mut Slab<Option<Running>>, key: ChildKey) -> Option<&mut Running> {
+    slots.get_mut(key.slot as usize)?.as_mut().filter(|child| child.key == key)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Carrying out what sessions ask for, and telling them what came of it.
 
+use super::Reactor;
 use super::child::ChildSink;
 use super::connections::Connections;
-use super::{PHASE_TIME, Reactor};
+use super::turn::PHASE_TIME;
 use crate::disk::{Completion, Disk};
 use crate::flush;
 use crate::proto::exec::ChildEvent;
@@ -13,8 +14,8 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// How long the effects of one connection are carried out before the others'
-/// turn. Most take microseconds, but to start a command takes a millisecond,
-/// and one read brings a thousand requests for that.
+/// turn. Most take microseconds, but a change of nick is told to everybody in
+/// a hundred rooms, and one read brings a thousand requests for that.
 const EFFECTS_TIME: Duration = Duration::from_millis(2);
 
 impl Reactor {
@@ -93,7 +94,10 @@ impl Reactor {
             Effect::Room(op) => Input::Room(self.rooms.apply(now, id, op, &mut self.conns)),
             Effect::Spawn(spawn) => {
                 let nick = self.rooms.nick(id).map_or("-", |nick| nick);
-                Input::Spawned(self.children.spawn(now, id, nick, &peer.to_string(), *spawn))
+                match self.children.start(id, nick, &peer.to_string(), *spawn) {
+                    Ok(()) => return true,
+                    Err(refusal) => Input::Spawned(Err(refusal)),
+                }
             }
             Effect::Job(job, effect) => {
                 self.children.effect(now, job, effect);

@@ -18,6 +18,7 @@ mod effects;
 mod operator;
 mod send;
 mod sources;
+mod turn;
 
 use crate::admission::Admission;
 use crate::config::Config;
@@ -25,6 +26,7 @@ use crate::counters::Counters;
 use crate::disk::Disk;
 use crate::limits::STOP_TIME;
 use crate::process::Warden;
+use crate::proto::exec::JobEffect;
 use crate::proto::rooms::Rooms;
 use crate::proto::{ConnId, Input, Kind, Now, SessionConfig};
 use crate::store::Store;
@@ -40,6 +42,7 @@ use sources::Source;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use turn::{PHASE_TIME, Phases, is_over};
 
 /// Events fetched by one poll.
 const EVENTS: usize = 1_024;
@@ -47,16 +50,6 @@ const EVENTS: usize = 1_024;
 /// What one connection may send us in one turn before the others' turn, in
 /// bytes; also the size of the one read buffer.
 const READ_BUDGET: usize = 64 << 10;
-
-/// How long reading, collecting what the disk did, and flushing may each go on
-/// in one turn; whoever is left is first in the next one.
-const PHASE_TIME: Duration = Duration::from_millis(10);
-
-/// How many connections are served between looks at the clock.
-const CLOCK_INTERVAL: usize = 8;
-
-/// A turn that takes longer is worth a warning.
-const LONG_TURN: Duration = Duration::from_millis(50);
 
 /// The event-loop driver.
 #[derive(Debug)]
@@ -105,12 +98,7 @@ impl Reactor {
             poll.registry().register(&mut socket, Source::Listener(index).token(), Interest::READABLE)?;
             listening.push(Listening { socket, kind, ready: true });
         }
-        let disk_waker = Arc::clone(&waker);
-        let disk = Disk::open(&config.root, move || {
-            if let Err(e) = disk_waker.wake() {
-                log::error!("cannot wake the event loop: {e}");
-            }
-        })?;
+        let disk = Disk::open(&config.root, wake(&waker))?;
         let now = system::now();
         let mut rooms = Rooms::new(config.rooms_config(format!("{:x}", now.unix_ms)));
         let store = match config.services.chat {
@@ -119,6 +107,7 @@ impl Reactor {
         };
         let registry = poll.registry().try_clone()?;
         let admission = Admission::new(config.max_connections);
+        let children = Children::new(registry, config.max_jobs, Warden::new("/proc/self/exe"), wake(&waker))?;
         Ok(Reactor {
             poll,
             waker,
@@ -129,7 +118,7 @@ impl Reactor {
             rooms,
             store,
             save_at: None,
-            children: Children::new(registry, config.max_jobs, Warden::new("/proc/self/exe")),
+            children,
             disk,
             disk_waits: false,
             counters: Counters {
@@ -284,6 +273,7 @@ impl Reactor {
     }
 
     fn run_children(&mut self) {
+        self.run_started();
         let now = self.now;
         self.children.handle_timeout(now);
         let mut sink = effects::Sink { now, conns: &mut self.conns, touched: Vec::new() };
@@ -291,6 +281,25 @@ impl Reactor {
         let touched = sink.touched;
         for id in touched {
             self.settle(id);
+        }
+    }
+
+    /// Tells those whose commands have started, or could not.
+    fn run_started(&mut self) {
+        let began = Instant::now();
+        for served in 0..self.children.starting() {
+            if is_over(began, served) {
+                // There may be more.
+                return (self.waker())();
+            }
+            let Some((id, result)) = self.children.poll_started(self.now) else { return };
+            match result {
+                // It is gone, and cannot let go of it.
+                Ok(started) if self.conns.get(id).is_none() => {
+                    self.children.effect(self.now, started.job, JobEffect::Abandon);
+                }
+                result => self.feed(id, Input::Spawned(result)),
+            }
         }
     }
 
@@ -384,39 +393,14 @@ impl Reactor {
         let Some(store) = self.store.take() else { return Ok(()) };
         store.close(Instant::now(), &mut self.rooms).map_err(io::Error::other)
     }
+}
 
-    fn take_turn_time(&mut self, phases: Phases) {
-        let took = phases.at - phases.began;
-        if took.as_micros() as u64 > self.counters.longest_turn_us {
-            self.counters.longest_turn_us = took.as_micros() as u64;
-            self.counters.longest_turn_phase = phases.longest.1;
+/// What makes the loop look at what another thread has for it.
+fn wake(waker: &Arc<Waker>) -> impl Fn() + Send + Sync + use<> {
+    let waker = Arc::clone(waker);
+    move || {
+        if let Err(e) = waker.wake() {
+            log::error!("cannot wake the event loop: {e}");
         }
-        if took > LONG_TURN {
-            log::warn!("a turn of the loop took {took:?}, most of it {}", phases.longest.1);
-        }
-    }
-}
-
-/// Whether a phase that has served that many connections has had its time.
-fn is_over(began: Instant, served: usize) -> bool {
-    served > 0 && served.is_multiple_of(CLOCK_INTERVAL) && began.elapsed() > PHASE_TIME
-}
-
-/// What a turn spent its time on.
-struct Phases {
-    began: Instant,
-    at: Instant,
-    longest: (Duration, &'static str),
-}
-
-impl Phases {
-    fn new(began: Instant) -> Self {
-        Phases { began, at: began, longest: (Duration::ZERO, "") }
-    }
-
-    fn end(&mut self, name: &'static str) {
-        let at = Instant::now();
-        self.longest = self.longest.max((at - self.at, name));
-        self.at = at;
     }
 }

@@ -7,7 +7,6 @@ use crate::console::port::{Client, Event, MAX_CLIENTS, Request};
 use crate::proto::rooms::Op;
 use crate::proto::{ConnId, Input};
 use crate::wire::reply::LeaveReason;
-use std::sync::Arc;
 
 /// Requests taken in one turn before the others' turn.
 const REQUEST_BUDGET: usize = 64;
@@ -15,12 +14,7 @@ const REQUEST_BUDGET: usize = 64;
 impl Reactor {
     /// What makes the loop look at its port, from any thread.
     pub fn waker(&self) -> impl Fn() + Send + use<> {
-        let waker = Arc::clone(&self.waker);
-        move || {
-            if let Err(e) = waker.wake() {
-                log::error!("cannot wake the event loop: {e}");
-            }
-        }
+        super::wake(&self.waker)
     }
 
     /// Lets the operator in.

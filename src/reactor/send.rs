@@ -1,7 +1,8 @@
 //! The end of a turn: one write for each connection that has something, and
 //! the end of those that take too little.
 
-use super::{PHASE_TIME, Reactor, is_over};
+use super::Reactor;
+use super::turn::{PHASE_TIME, is_over};
 use crate::flush::Flushed;
 use crate::proto::{ConnId, Input};
 use std::io;

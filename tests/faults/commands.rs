@@ -67,6 +67,9 @@ fn commands_by_the_thousand_leave_nothing_and_lose_nothing() {
     before.come_back(&server);
 }
 
+/// Processes are started by one of these.
+const STARTING: &str = "clone,clone3,vfork,fork";
+
 /// Whether any process has these words in its environment.
 fn anybody_has(mark: &str) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
@@ -116,8 +119,8 @@ fn a_warden_that_could_not_be_started_once_is_started_with_the_next_command() {
     let mut client = server.client("client");
     let mark = format!("REACTORD_TEST={}-{}", server.pid(), server.address.port());
     let (name, value) = mark.split_once('=').unwrap();
-    // The first command is the first call, its warden the second.
-    let Some(tracer) = Tracer::attach(&server, "clone,clone3,vfork,fork", "error=EAGAIN:when=2") else { return };
+    // The first call is for the warden, the second for the command.
+    let Some(tracer) = Tracer::attach(&server, STARTING, "error=EAGAIN:when=1") else { return };
     assert_eq!(work::run(&mut client, "echo x", json!({})).unwrap(), b"x\n");
     assert_eq!(tracer.detach(), 1);
     let request = json!({"cmd": "exec", "id": 1, "argv": ["sleep", "94"], "env": {name: value}});
@@ -125,6 +128,60 @@ fn a_warden_that_could_not_be_started_once_is_started_with_the_next_command() {
     assert!(anybody_has(&mark));
     server.kill();
     wait_for("the command to be ended", || (!anybody_has(&mark)).then_some(()));
+}
+
+/// A server with a command whose start takes two seconds and has begun, the
+/// client whose it is and another, and the mark that its processes bear; not
+/// where nothing can be traced.
+fn starting() -> Option<(Server, Client, Client, Tracer, String)> {
+    let server = Server::start();
+    let (mut client, other) = (server.client("client"), server.client("other"));
+    // The warden comes with the first.
+    work::run(&mut client, "true", json!({})).unwrap();
+    let mark = format!("REACTORD_TEST={}-{}", server.pid(), server.address.port());
+    let (name, value) = mark.split_once('=').unwrap();
+    let tracer = Tracer::attach(&server, STARTING, "delay_enter=2000000")?;
+    let env = json!({name: value});
+    client.send(json!({"cmd": "exec", "id": 1, "argv": ["sleep", "93"], "hangup": "finish", "env": env}), b"");
+    wait_for("the start to begin", || (!tracer.seen().is_empty()).then_some(()));
+    Some((server, client, other, tracer, mark))
+}
+
+fn stats(client: &mut Client) -> Value {
+    client.send(json!({"cmd": "stats"}), b"");
+    serde_json::from_slice(&client.receive().1).unwrap()
+}
+
+#[test]
+fn a_command_that_takes_its_time_to_start_holds_up_nobody_else() {
+    let Some((_server, _client, mut other, tracer, _)) = starting() else { return };
+    (0..20).for_each(|_| other.ping());
+    let stats = stats(&mut other);
+    assert_eq!((&stats["jobs"], &stats["jobs_started"]), (&json!(1), &json!(1)), "all that was before it started");
+    tracer.detach();
+}
+
+#[test]
+fn a_connection_that_breaks_while_its_command_starts_leaves_nothing() {
+    let Some((_server, client, mut other, tracer, mark)) = starting() else { return };
+    assert!(!anybody_has(&mark));
+    socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    wait_for("the command to have come and gone", || {
+        let stats = stats(&mut other);
+        (stats["jobs_started"] == 2 && stats["jobs"] == 0).then_some(())
+    });
+    assert!(!anybody_has(&mark));
+    tracer.detach();
+}
+
+#[test]
+fn a_stop_waits_for_a_command_that_is_being_started_and_ends_it() {
+    let Some((mut server, _client, _other, tracer, mark)) = starting() else { return };
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(!anybody_has(&mark));
+    drop(tracer);
 }
 
 #[test]

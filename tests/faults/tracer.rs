@@ -36,16 +36,18 @@ impl Tracer {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (mut said, mut attached) = (String::new(), 0);
+        let (mut said, mut done_with) = (String::new(), 0);
         let mut stderr = BufReader::new(strace.stderr.take().unwrap());
         loop {
             let mut line = String::new();
             if stderr.read_line(&mut line).unwrap() == 0 {
                 break;
             }
-            attached += usize::from(line.trim_end().ends_with(" attached"));
-            said += &line;
-            if attached == tasks.len() {
+            // A thread may have ended since the list was made.
+            let line = line.trim_end();
+            done_with += usize::from(line.ends_with(" attached") || line.ends_with("No such process"));
+            said += line;
+            if done_with == tasks.len() {
                 return Some(Tracer { strace, _said: stderr, output });
             }
         }

@@ -117,7 +117,7 @@ fn a_stop_answers_what_is_complete_and_says_why() {
     world.call(other, json!({"cmd": "join", "room": "r"}));
     world.send(id, json!({"cmd": "exec", "id": 1, "shell": "wait"}), b"");
     world.send(id, json!({"cmd": "echo", "id": 2}), b"");
-    while world.run_input() {}
+    while world.run_input() || world.run_start() {}
     world.feed(id, Input::Shutdown);
     let frames = expect_fatal(&mut world, id, "shutting_down");
     assert_eq!(outline(&frames), ["joined", "exec 1", "echo 2"]);

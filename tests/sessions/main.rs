@@ -10,6 +10,7 @@ mod ends;
 mod greeting;
 mod order;
 mod pressure;
+mod starts;
 
 use reactord::proto::ConnId;
 use serde_json::Value;

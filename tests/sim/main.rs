@@ -173,7 +173,9 @@ impl World {
         let now = Now { instant, unix_ms: self.time / 1_000 };
         self.server.turn(now, events, &mut self.sockets, &mut self.rng);
         for later in std::mem::take(&mut self.server.later) {
-            self.after(1_000, Action::Later(later));
+            // A command may be there at once, or long after all else.
+            let most = if matches!(later, Later::Start) { self.rng.pick(&[1, 1_000, 1_000_000]) } else { 1_000 };
+            self.after(most, Action::Later(later));
         }
         for client in std::mem::take(&mut self.server.touched) {
             self.drain_later(client);
@@ -213,6 +215,7 @@ impl World {
                 self.sockets[client].reset();
                 self.stirred.insert(client);
             }
+            Action::Later(Later::Start) => self.server.begun += 1,
             Action::Later(Later::Disk) => {
                 let pick = self.rng.next() as usize >> 1;
                 let reply = self.server.disk.complete(pick);

@@ -12,7 +12,7 @@ use super::rng::Rng;
 use crate::support::children::{Children, Did};
 use crate::support::disk::Disk;
 use conns::{Conns, Stage, slot};
-use reactord::proto::exec::JobEffect;
+use reactord::proto::exec::{JobEffect, Spawn};
 use reactord::proto::files::DiskReply;
 use reactord::proto::jobs::JobId;
 use reactord::proto::rooms::{self, Deliver, Delivery, Rooms};
@@ -36,6 +36,7 @@ impl Deliver for NothingLeft {
 
 /// Something that the world must bring about later.
 pub enum Later {
+    Start,
     Disk,
     Child(JobId),
     Warm(ConnId),
@@ -47,6 +48,10 @@ pub struct Server {
     rooms: Rooms,
     pub disk: Disk,
     pub children: Children,
+    /// Commands that wait for the thread that starts them, and how many of
+    /// them it has come to.
+    starts: VecDeque<(ConnId, Spawn)>,
+    pub begun: usize,
     ready_children: VecDeque<JobId>,
     stalled: BTreeMap<ConnId, Vec<JobId>>,
     pub disk_replies: VecDeque<(ConnId, DiskReply)>,
@@ -76,6 +81,8 @@ impl Server {
             rooms: Rooms::new(rooms::Config { history, ..rooms::Config::default() }),
             disk: Disk::default(),
             children: Children::default(),
+            starts: VecDeque::new(),
+            begun: 0,
             ready_children: VecDeque::new(),
             stalled: BTreeMap::new(),
             disk_replies: VecDeque::new(),
@@ -96,6 +103,7 @@ impl Server {
         let busy = !self.conns.ready.is_empty()
             || !self.conns.dirty.is_empty()
             || !self.ready_children.is_empty()
+            || self.begun > 0
             || !self.disk_replies.is_empty()
             || !self.warmed.is_empty()
             || !self.backlog.is_empty();
@@ -128,6 +136,7 @@ impl Server {
         }
         self.accept();
         self.read(sockets, rng);
+        self.run_starts();
         self.run_children(rng);
         for (id, reply) in std::mem::take(&mut self.disk_replies) {
             self.feed(id, Input::Disk(reply));
@@ -200,6 +209,20 @@ impl Server {
         self.ready_children.push_back(job);
     }
 
+    fn run_starts(&mut self) {
+        for _ in 0..std::mem::take(&mut self.begun) {
+            let (id, spawn) = self.starts.pop_front().expect("none is begun that was not asked for");
+            self.idle_turns = 0;
+            match self.children.spawn(id, "nick", spawn) {
+                Ok(spawned) if self.conns.get(id).is_none() => self.children.effect(spawned.job, JobEffect::Abandon),
+                result => {
+                    self.later.extend(result.iter().map(|spawned| Later::Child(spawned.job)));
+                    self.feed(id, Input::Spawned(result));
+                }
+            }
+        }
+    }
+
     fn run_children(&mut self, rng: &mut Rng) {
         for _ in 0..self.ready_children.len() {
             let Some(job) = self.ready_children.pop_front() else { break };
@@ -256,11 +279,9 @@ impl Server {
             let input = match effect {
                 Effect::Room(op) => Input::Room(self.rooms.apply(now, id, op, &mut self.conns)),
                 Effect::Spawn(spawn) => {
-                    let spawned = self.children.spawn(id, "nick", *spawn);
-                    if let Ok(spawned) = &spawned {
-                        self.later.push(Later::Child(spawned.job));
-                    }
-                    Input::Spawned(spawned)
+                    self.starts.push_back((id, *spawn));
+                    self.later.push(Later::Start);
+                    continue;
                 }
                 Effect::Job(job, effect) => {
                     let over = matches!(effect, JobEffect::Release | JobEffect::Abandon);

@@ -317,6 +317,7 @@ fn operate(world: &mut World, id: ConnId, what: u8, amount: u8, rest: &[u8], at:
         }
         118 => drop(world.run_output()),
         119 => world.set_reading(id, n & 1 == 0),
+        120..124 => drop(world.run_start()),
         _ => world.run(),
     }
 }

@@ -1,14 +1,15 @@
 //! Sessions without sockets: the smallest driver there can be, which does one
 //! thing after another in an order that no timing changes.
 //!
-//! Input goes in while a session wants it; only then does the disk do one
-//! operation, then a command one step; and only when nothing else is left are
-//! the queues emptied. However the input is cut, the same happens.
+//! Input goes in while a session wants it; only then is one command started,
+//! then the disk does one operation, then a command one step; and only when
+//! nothing else is left are the queues emptied. However the input is cut, the
+//! same happens.
 
 use super::children::{Children, MAX_STEP};
 use super::disk::Disk;
 use super::frames::{Frame, FrameReader, frame};
-use reactord::proto::exec::ChildEvent;
+use reactord::proto::exec::{ChildEvent, JobEffect, Spawn};
 use reactord::proto::files::FileHandle;
 use reactord::proto::jobs::JobId;
 use reactord::proto::outbox::LOW_WATER;
@@ -64,6 +65,8 @@ pub struct World {
     pub rooms: Rooms,
     pub disk: Disk,
     pub children: Children,
+    /// Commands that are asked for and not started yet.
+    starts: VecDeque<(ConnId, String, Spawn)>,
     peers: Peers,
     connections: u64,
 }
@@ -80,6 +83,7 @@ impl World {
             rooms: Rooms::new(rooms),
             disk: Disk::default(),
             children: Children::default(),
+            starts: VecDeque::new(),
             peers: Peers::default(),
             connections: 0,
         }
@@ -178,7 +182,8 @@ impl World {
                 Effect::Room(op) => Input::Room(self.rooms.apply(now, id, op, &mut self.peers)),
                 Effect::Spawn(spawn) => {
                     let nick = self.rooms.nick(id).map_or("-".to_owned(), |nick| nick.to_string());
-                    Input::Spawned(self.children.spawn(id, &nick, *spawn))
+                    self.starts.push_back((id, nick, *spawn));
+                    continue;
                 }
                 Effect::Job(job, effect) => {
                     self.children.effect(job, effect);
@@ -200,7 +205,7 @@ impl World {
 
     /// Goes on until nothing happens any more.
     pub fn run(&mut self) {
-        while self.run_input() || self.run_disk() || self.run_children() || self.run_output() {}
+        while self.run_input() || self.run_start() || self.run_disk() || self.run_children() || self.run_output() {}
     }
 
     /// One piece of input to each session that wants some.
@@ -219,6 +224,16 @@ impl World {
             ran = true;
         }
         ran
+    }
+
+    /// One command starts, or cannot.
+    pub fn run_start(&mut self) -> bool {
+        let Some((id, nick, spawn)) = self.starts.pop_front() else { return false };
+        match self.children.spawn(id, &nick, spawn) {
+            Ok(spawned) if self.is_closed(id) => self.children.effect(spawned.job, JobEffect::Abandon),
+            result => self.feed(id, Input::Spawned(result)),
+        }
+        true
     }
 
     /// One disk operation.

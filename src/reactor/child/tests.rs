@@ -5,7 +5,7 @@ use crate::reactor::sources::Source;
 use crate::wire::error::ErrorCode;
 use crate::wire::request::Pty;
 use bytes::Bytes;
-use mio::{Events, Poll};
+use mio::{Events, Poll, Waker};
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -77,10 +77,11 @@ impl Loop {
     fn new() -> Self {
         let poll = Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
+        let waker = Waker::new(&registry, Source::Waker.token()).unwrap();
         Loop {
             poll,
             events: Events::with_capacity(64),
-            children: Children::new(registry, 1_000, Warden::Off),
+            children: Children::new(registry, 1_000, Warden::off(), move || waker.wake().unwrap()).unwrap(),
             sink: Recorder { seen: HashMap::new(), willing: true, discard: false },
             turns: 0,
         }
@@ -92,7 +93,24 @@ impl Loop {
     }
 
     fn spawn(&mut self, spec: Spawn) -> Spawned {
-        self.children.spawn(Self::now(), ME, "ann", "test", spec).unwrap()
+        self.start(spec).unwrap();
+        self.started().unwrap()
+    }
+
+    fn start(&mut self, spec: Spawn) -> Result<(), Refusal> {
+        self.children.start(ME, "ann", "test", spec)
+    }
+
+    /// Waits for what came of the next start.
+    fn started(&mut self) -> Result<Spawned, Refusal> {
+        let mut started = None;
+        self.until("a start", |this| {
+            started = this.children.poll_started(Self::now());
+            started.is_some()
+        });
+        let (conn, result) = started.unwrap();
+        assert_eq!(conn, ME);
+        result
     }
 
     fn effect(&mut self, job: JobId, effect: JobEffect) {
@@ -110,8 +128,11 @@ impl Loop {
         }
         self.turns += 1;
         for event in &self.events {
-            let Some(Source::Child(packed)) = Source::from_token(event.token()) else { panic!("{event:?}") };
-            self.children.handle_event(packed, event);
+            match Source::from_token(event.token()) {
+                Some(Source::Child(packed)) => self.children.handle_event(packed, event),
+                Some(Source::Waker) => {}
+                _ => panic!("{event:?}"),
+            }
         }
         self.children.handle_timeout(Self::now());
         self.children.run(Self::now(), &mut self.sink);
@@ -424,12 +445,52 @@ fn there_is_a_limit_for_all() {
     let mut turns = Loop::new();
     turns.children.max_jobs = 2;
     let jobs = [turns.spawn(argv(&["sleep", "99"])).job, turns.spawn(argv(&["sleep", "99"])).job];
-    let refused = turns.children.spawn(Loop::now(), ME, "ann", "test", argv(&["true"])).unwrap_err();
-    assert_eq!(refused.code, ErrorCode::Limit);
-    turns.children.terminate_all(Loop::now());
+    assert_eq!(turns.start(argv(&["true"])).unwrap_err().code, ErrorCode::Limit);
     for job in jobs {
-        assert_eq!(turns.finish(job, false).exited, Some(ExitStatus::Signal(Signal::TERM)));
+        turns.effect(job, JobEffect::Abandon);
     }
     turns.until("their end", |this| this.children.is_empty());
     turns.spawn(argv(&["true"]));
+}
+
+#[test]
+fn what_is_being_started_counts_and_what_is_refused_gives_its_place_back() {
+    let mut turns = Loop::new();
+    turns.children.max_jobs = 2;
+    turns.start(argv(&["/nonexistent"])).unwrap();
+    turns.start(argv(&["sleep", "99"])).unwrap();
+    assert_eq!((turns.children.len(), turns.children.starting()), (2, 2));
+    assert_eq!(turns.start(argv(&["true"])).unwrap_err().code, ErrorCode::Limit);
+    // They come up in the order in which they were asked for.
+    assert_eq!(turns.started().unwrap_err().code, ErrorCode::NotFound);
+    let job = turns.started().unwrap().job;
+    assert_eq!((turns.children.len(), turns.children.starting()), (1, 0));
+    turns.effect(job, JobEffect::Abandon);
+    turns.until("its end", |this| this.children.is_empty());
+}
+
+#[test]
+fn a_stop_ends_what_runs_and_what_comes_up_later_and_starts_nothing_more() {
+    let mut turns = Loop::new();
+    let running = turns.spawn(argv(&["sleep", "99"])).job;
+    for _ in 0..900 {
+        turns.start(argv(&["sleep", "98"])).unwrap();
+    }
+    turns.children.terminate_all(Loop::now());
+    assert!(!turns.children.is_empty());
+    assert_eq!(turns.finish(running, false).exited, Some(ExitStatus::Signal(Signal::TERM)));
+    let mut refused = 0;
+    for _ in 0..900 {
+        match turns.started() {
+            // Nobody lets go of it but who asked for it.
+            Ok(late) => assert_eq!(turns.finish(late.job, false).exited, Some(ExitStatus::Signal(Signal::TERM))),
+            Err(refusal) => {
+                assert_eq!(refusal.code, ErrorCode::ShuttingDown);
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "900 were started faster than asked for");
+    turns.until("their end", |this| this.children.is_empty());
+    assert!(turns.children.jobs.is_empty() && turns.children.by_job.is_empty());
 }
