@@ -145,6 +145,15 @@ impl Endpoint {
         }
     }
 
+    /// Whether the peer has shown that it is a client: by a whole request, and
+    /// by its token where it must; without frames any byte will do.
+    pub fn is_known(&self) -> bool {
+        match self {
+            Endpoint::Framed(session) => session.is_known(),
+            _ => true,
+        }
+    }
+
     /// Bytes held for the peer beside its send queue.
     #[inline]
     pub fn held(&self) -> usize {

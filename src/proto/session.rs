@@ -85,6 +85,8 @@ pub struct Session {
     /// When the peer last sent something, or something of it still ran; the
     /// latter only where a silent connection is ended.
     last_active: Instant,
+    /// Whether a whole request has come.
+    has_asked: bool,
     dispatcher: Dispatcher,
 }
 
@@ -98,6 +100,7 @@ impl Session {
             taken: 0,
             frame_since: None,
             last_active: now.instant,
+            has_asked: false,
             dispatcher,
         }
     }
@@ -202,6 +205,7 @@ impl Session {
                     continue;
                 }
                 Ok(Some(Piece::End)) => {
+                    self.has_asked = true;
                     self.frame_since = None;
                     self.dispatcher.end_of_frame(out);
                     self.decoder.set_limits(self.dispatcher.limits());
@@ -307,6 +311,12 @@ impl Session {
     /// Whether the peer has authenticated, or need not.
     pub fn is_authenticated(&self) -> bool {
         self.dispatcher.is_authenticated()
+    }
+
+    /// Whether the peer has made a whole request, and has authenticated where
+    /// it must.
+    pub fn is_known(&self) -> bool {
+        self.has_asked && self.is_authenticated()
     }
 
     /// Bytes held for the peer beside its send queue that count against its

@@ -4,6 +4,7 @@
 use super::Reactor;
 use super::conn::Conn;
 use super::sources::Source;
+use super::turn::{SHARE_TIME, is_over};
 use crate::limits::{ACCEPT_RETRY, EXHAUSTED_LOG_INTERVAL};
 use crate::listen::{self, Accepted};
 use crate::proto::{Endpoint, Kind, Outbox};
@@ -11,9 +12,6 @@ use mio::Interest;
 use mio::net::TcpListener;
 use std::net::SocketAddr;
 use std::time::Instant;
-
-/// Connections accepted in one turn.
-const ACCEPT_BUDGET: usize = 256;
 
 /// A listener, what its clients speak, and whether somebody may be waiting there.
 #[derive(Debug)]
@@ -42,15 +40,18 @@ impl Reactor {
             Accepting::Exhausted(until) if self.now.instant >= until => self.accepting = Accepting::Yes,
             Accepting::Exhausted(_) | Accepting::Full => return,
         }
-        let mut budget = ACCEPT_BUDGET;
-        for index in 0..self.listeners.len() {
-            while self.listeners[index].ready && budget > 0 {
+        let (began, mut tried) = (Instant::now(), 0);
+        let (count, first) = (self.listeners.len(), self.counters.turns as usize);
+        // Each turn begins with another listener, so that a flood at one leaves
+        // time for the next.
+        for index in (0..count).map(|n| (first + n) % count) {
+            while self.listeners[index].ready && !is_over(began, tried, SHARE_TIME) {
                 if self.conns.len() >= self.config.max_connections {
                     log::warn!("{} connections, the most allowed: newcomers wait", self.conns.len());
                     self.accepting = Accepting::Full;
                     return;
                 }
-                budget -= 1;
+                tried += 1;
                 match listen::accepted(self.listeners[index].socket.accept()) {
                     Accepted::Connection(stream, peer) => self.add(self.listeners[index].kind, stream, peer),
                     Accepted::Blocked => self.listeners[index].ready = false,

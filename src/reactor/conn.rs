@@ -25,6 +25,15 @@ enum Stage {
     },
 }
 
+/// Whose turn it is first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A client at its work.
+    Known,
+    /// Somebody who has not shown to be a client, or is one no more.
+    Stranger,
+}
+
 /// What a read brought.
 #[derive(Debug)]
 pub enum ReadOutcome {
@@ -71,6 +80,8 @@ pub struct Conn {
     pub armed: Option<Instant>,
     /// Whether the peer must authenticate and has not yet.
     pub is_stranger: bool,
+    /// Whether the peer has shown that it is a client.
+    known: bool,
     /// The memory of its queue, as the total of all counts it.
     pub accounted: usize,
     /// Since when more is queued than the soft limit.
@@ -102,6 +113,7 @@ impl Conn {
             warming: false,
             armed: None,
             is_stranger: !session.is_authenticated(),
+            known: false,
             accounted: 0,
             over_soft_since: None,
             sends_long_file: false,
@@ -203,7 +215,17 @@ impl Conn {
 
     /// Tells the session.
     pub fn feed(&mut self, now: Now, input: Input<'_>) {
+        let is_first = !self.known && matches!(input, Input::Bytes(_));
         self.session.handle_input(now, input, &mut self.out);
+        if is_first {
+            self.known = self.session.is_known();
+        }
+    }
+
+    /// Whether it is read from before those that nobody knows yet, and those
+    /// whose input is only thrown away.
+    pub fn standing(&self) -> Standing {
+        if self.known && !self.is_ending() { Standing::Known } else { Standing::Stranger }
     }
 
     /// Moves on through the end of a connection; `true` once nothing remains

@@ -1,6 +1,6 @@
 //! Every connection, in a slab, and the lists of those that need attention.
 
-use super::conn::Conn;
+use super::conn::{Conn, Standing};
 use super::sources::{conn_id, slot_of};
 use crate::console::Port;
 use crate::limits::{self, SOFT_LIMIT_TIME};
@@ -17,8 +17,8 @@ use std::time::Instant;
 pub struct Connections {
     slab: Slab<Conn>,
     generation: u64,
-    /// Those with latched readiness or kept input, round robin.
-    pub ready: VecDeque<ConnId>,
+    /// Those with latched readiness, each [`Standing`] round robin.
+    ready: [VecDeque<ConnId>; 2],
     /// Those whose effects were not all carried out, round robin.
     pub postponed: VecDeque<ConnId>,
     /// Those to be flushed, or looked at for their end, in this turn.
@@ -43,7 +43,7 @@ impl Connections {
         Connections {
             slab: Slab::new(),
             generation: 0,
-            ready: VecDeque::new(),
+            ready: Default::default(),
             postponed: VecDeque::new(),
             dirty: Vec::new(),
             slow: Vec::new(),
@@ -99,7 +99,7 @@ impl Connections {
         if self.crowd.has_gone(self.slab.len()) || emptied {
             // The slab only as far as those allow that are left.
             self.slab.shrink_to_fit();
-            self.ready.shrink_to_fit();
+            self.ready.iter_mut().for_each(VecDeque::shrink_to_fit);
             self.dirty.shrink_to_fit();
             memory::give_back();
         }
@@ -121,8 +121,19 @@ impl Connections {
         let Some(conn) = self.get_mut(id) else { return };
         if !conn.in_ready && conn.can_read() {
             conn.in_ready = true;
-            self.ready.push_back(id);
+            let standing = conn.standing();
+            self.ready[standing as usize].push_back(id);
         }
+    }
+
+    /// How many of that standing have something to read.
+    pub fn ready(&self, standing: Standing) -> usize {
+        self.ready[standing as usize].len()
+    }
+
+    /// The next of that standing that has something to read.
+    pub fn next_ready(&mut self, standing: Standing) -> Option<ConnId> {
+        self.ready[standing as usize].pop_front()
     }
 
     /// Puts a connection on the list of those with effects left to carry out.

@@ -6,9 +6,11 @@
 //! ```
 //!
 //! Events only latch readiness; what is done about it is bounded for each
-//! connection and turn, and whoever has more to do stays on the ready list,
-//! which makes the next poll return at once. Services only queue: each
-//! connection that has something is written to once, at the end of the turn.
+//! connection and turn, and whoever has more to do stays on a ready list,
+//! which makes the next poll return at once. Whoever has not shown to be a
+//! client stands on a list of its own, and has its turn after the others.
+//! Services only queue: each connection that has something is written to once,
+//! at the end of the turn.
 
 mod accept;
 pub mod child;
@@ -16,6 +18,7 @@ mod conn;
 mod connections;
 mod effects;
 mod operator;
+mod read;
 mod send;
 mod sources;
 mod turn;
@@ -34,22 +37,19 @@ use crate::wire::reply::LeaveReason;
 use crate::{limits, system, timers};
 use accept::{Accepting, Listening};
 use child::Children;
-use conn::{Conn, ReadOutcome};
+use conn::{Conn, Standing};
 use connections::Connections;
 use mio::net::{TcpListener, UnixStream};
 use mio::{Events, Interest, Poll, Waker};
+use read::READ_BUDGET;
 use sources::Source;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use turn::{PHASE_TIME, Phases, is_over};
+use turn::{PHASE_TIME, Phases, SHARE_TIME, is_over};
 
 /// Events fetched by one poll.
 const EVENTS: usize = 1_024;
-
-/// What one connection may send us in one turn before the others' turn, in
-/// bytes; also the size of the one read buffer.
-const READ_BUDGET: usize = 64 << 10;
 
 /// The event-loop driver.
 #[derive(Debug)]
@@ -191,7 +191,8 @@ impl Reactor {
     /// How long the loop may sleep.
     fn poll_timeout(&self) -> Option<Duration> {
         let waiting = self.listeners.iter().any(|listening| listening.ready);
-        if !self.conns.ready.is_empty()
+        let ready = self.conns.ready(Standing::Known) + self.conns.ready(Standing::Stranger);
+        if ready > 0
             || !self.conns.postponed.is_empty()
             || !self.conns.dirty.is_empty()
             || self.children.is_ready()
@@ -238,40 +239,6 @@ impl Reactor {
         }
     }
 
-    /// Reads from each connection on the ready list, once.
-    fn read(&mut self) {
-        let began = Instant::now();
-        for served in 0..self.conns.ready.len() {
-            if is_over(began, served) {
-                return;
-            }
-            let Some(id) = self.conns.ready.pop_front() else { break };
-            let Some(conn) = self.conns.get_mut(id) else { continue };
-            conn.in_ready = false;
-            if !conn.can_read() {
-                continue;
-            }
-            self.counters.reads += 1;
-            let mut buffer = std::mem::take(&mut self.read_buffer);
-            match conn.read(&mut buffer) {
-                ReadOutcome::Bytes(n) => {
-                    self.counters.bytes_in += n as u64;
-                    if conn.drained(n) {
-                        self.conns.note_dirty(id);
-                    } else {
-                        self.feed(id, Input::Bytes(&buffer[..n]));
-                    }
-                }
-                ReadOutcome::Eof if conn.is_draining() => self.remove(id, "its input is drained"),
-                ReadOutcome::Eof => self.feed(id, Input::Eof),
-                ReadOutcome::Blocked => {}
-                ReadOutcome::Broken(e) => self.remove(id, &e.to_string()),
-            }
-            self.read_buffer = buffer;
-            self.conns.note_ready(id);
-        }
-    }
-
     fn run_children(&mut self) {
         self.run_started();
         let now = self.now;
@@ -288,7 +255,7 @@ impl Reactor {
     fn run_started(&mut self) {
         let began = Instant::now();
         for served in 0..self.children.starting() {
-            if is_over(began, served) {
+            if is_over(began, served, PHASE_TIME) {
                 // There may be more.
                 return (self.waker())();
             }
@@ -316,8 +283,13 @@ impl Reactor {
     }
 
     fn run_deadlines(&mut self) {
-        while let Some((at, id)) = self.conns.timers.pop_due(self.now.instant) {
-            let now = self.now;
+        let (began, now) = (Instant::now(), self.now);
+        for served in 0.. {
+            // Strangers that were let in together all give up together.
+            if is_over(began, served, SHARE_TIME) {
+                return;
+            }
+            let Some((at, id)) = self.conns.timers.pop_due(now.instant) else { return };
             let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.armed == Some(at)) else { continue };
             conn.armed = None;
             if conn.session.poll_timeout().is_some_and(|due| due <= now.instant) {

@@ -26,7 +26,7 @@ impl Reactor {
             if has_sent_much {
                 looked_at = self.counters.bytes_out;
             }
-            if is_over(began, served) || (has_sent_much && began.elapsed() > PHASE_TIME) {
+            if is_over(began, served, PHASE_TIME) || (has_sent_much && began.elapsed() > PHASE_TIME) {
                 dirty.drain(..served);
                 dirty.append(&mut self.conns.dirty);
                 self.conns.dirty = dirty;

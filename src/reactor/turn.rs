@@ -8,15 +8,20 @@ use std::time::{Duration, Instant};
 /// turn; whoever is left is first in the next one.
 pub(super) const PHASE_TIME: Duration = Duration::from_millis(10);
 
+/// The same for what strangers may cause much of: coming in, being read from,
+/// coming due. Less, so that many of them delay nobody else for long.
+pub(super) const SHARE_TIME: Duration = Duration::from_millis(2);
+
 /// How many connections are served between looks at the clock.
 const CLOCK_INTERVAL: usize = 8;
 
 /// A turn that takes longer is worth a warning.
 const LONG_TURN: Duration = Duration::from_millis(50);
 
-/// Whether a phase that has served that many connections has had its time.
-pub(super) fn is_over(began: Instant, served: usize) -> bool {
-    served > 0 && served.is_multiple_of(CLOCK_INTERVAL) && began.elapsed() > PHASE_TIME
+/// Whether a phase that has served that many connections has had its time. It
+/// serves some in each turn, however slow that is.
+pub(super) fn is_over(began: Instant, served: usize, time: Duration) -> bool {
+    served > 0 && served.is_multiple_of(CLOCK_INTERVAL) && began.elapsed() > time
 }
 
 /// What a turn spent its time on.

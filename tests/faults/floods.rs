@@ -51,6 +51,45 @@ fn two_hundred_that_drip_their_greeting_are_cut_and_nobody_notices() {
 }
 
 #[test]
+fn a_client_at_its_work_is_served_before_any_number_of_strangers() {
+    const STRANGERS: u64 = 500;
+    if mode() == "blocking" {
+        return skip("there each has a thread, and the scheduler chooses");
+    }
+    for args in [&[][..], &["--auth", "none"]] {
+        let server = Options::new().args(args).start();
+        let mut client = server.client("client");
+        let mut strangers: Vec<_> = (0..STRANGERS).map(|_| server.stranger()).collect();
+        let ask = |client: &mut Client| client.send(json!({"cmd": "stats"}), b"");
+        let stat = |client: &mut Client, name: &str| -> u64 {
+            let stats: serde_json::Value = serde_json::from_slice(&client.receive().1).unwrap();
+            stats[name].as_u64().unwrap()
+        };
+        wait_for("all to be let in", || {
+            ask(&mut client);
+            (stat(&mut client, "connections") == STRANGERS + 1).then_some(())
+        });
+        ask(&mut client);
+        let before = stat(&mut client, "reads");
+        server.signal("STOP");
+        wait_for("the server to stand still", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
+            stat.rsplit(')').next().unwrap().starts_with(" T").then_some(())
+        });
+        // All of it comes to the server at once, the client's last.
+        strangers.iter_mut().for_each(|stranger| stranger.send_raw(b"\x20"));
+        ask(&mut client);
+        server.signal("CONT");
+        let reads = stat(&mut client, "reads") - before;
+        assert!(reads < STRANGERS / 10, "{reads} reads were made before the client's turn");
+        wait_for("the strangers' turn", || {
+            ask(&mut client);
+            (stat(&mut client, "reads") - before > STRANGERS).then_some(())
+        });
+    }
+}
+
+#[test]
 fn a_thousand_that_wait_for_descriptors_cost_no_processor_time() {
     if !has_program("prlimit") {
         return skip("prlimit (util-linux) is not installed");

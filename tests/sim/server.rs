@@ -100,7 +100,7 @@ impl Server {
 
     /// The earliest moment at which the loop goes on by itself.
     pub fn wakes_at(&self) -> Option<Instant> {
-        let busy = !self.conns.ready.is_empty()
+        let busy = self.conns.ready.iter().any(|list| !list.is_empty())
             || !self.conns.dirty.is_empty()
             || !self.ready_children.is_empty()
             || self.begun > 0
@@ -135,7 +135,8 @@ impl Server {
             }
         }
         self.accept();
-        self.read(sockets, rng);
+        self.read(0, sockets, rng);
+        self.read(1, sockets, rng);
         self.run_starts();
         self.run_children(rng);
         for (id, reply) in std::mem::take(&mut self.disk_replies) {
@@ -147,7 +148,7 @@ impl Server {
                 self.conns.note_dirty(id);
             }
         }
-        self.run_deadlines();
+        self.run_deadlines(rng);
         self.rooms.flush(&mut self.conns);
         while let Some(id) = self.conns.slow.pop() {
             if self.conns.get(id).is_some_and(|conn| !conn.session.has_failed()) {
@@ -170,12 +171,12 @@ impl Server {
         }
     }
 
-    fn read(&mut self, sockets: &mut [Socket], rng: &mut Rng) {
-        for _ in 0..self.conns.ready.len() {
-            if rng.chance(3) {
+    fn read(&mut self, list: usize, sockets: &mut [Socket], rng: &mut Rng) {
+        for served in 0..self.conns.ready[list].len() {
+            if served > 0 && rng.chance(if list == 0 { 3 } else { 20 }) {
                 return;
             }
-            let Some(id) = self.conns.ready.pop_front() else { break };
+            let Some(id) = self.conns.ready[list].pop_front() else { break };
             let Some(conn) = self.conns.get(id) else { continue };
             conn.in_ready = false;
             if !conn.can_read() {
@@ -191,6 +192,9 @@ impl Server {
                         self.conns.note_dirty(id);
                     } else {
                         self.feed(id, Input::Bytes(&bytes));
+                        if let Some(conn) = self.conns.get(id) {
+                            conn.known |= conn.session.is_known();
+                        }
                     }
                 }
                 Read::Eof => {
@@ -246,10 +250,14 @@ impl Server {
         }
     }
 
-    fn run_deadlines(&mut self) {
+    fn run_deadlines(&mut self, rng: &mut Rng) {
         let now = self.conns.now;
         let mut left = 10 * self.conns.timers.len();
         while let Some(Reverse((at, id))) = self.conns.timers.peek().copied().filter(|first| first.0.0 <= now.instant) {
+            if rng.chance(1) {
+                // Its time is over, and what is due now is so in the next turn too.
+                return;
+            }
             self.conns.timers.pop();
             left = left.checked_sub(1).expect("what is due does not come up without end");
             let Some(conn) = self.conns.get(id).filter(|conn| conn.armed == Some(at)) else { continue };

@@ -27,6 +27,8 @@ pub(super) struct Conn {
     pub(super) readable: bool,
     pub(super) writable: bool,
     pub(super) read_closed: bool,
+    /// Whether it has shown to be a client.
+    pub(super) known: bool,
     pub(super) in_ready: bool,
     pub(super) in_dirty: bool,
     pub(super) warming: bool,
@@ -61,7 +63,8 @@ impl Conn {
 pub(super) struct Conns {
     pub(super) slab: Slab<Conn>,
     pub(super) generation: u64,
-    pub(super) ready: VecDeque<ConnId>,
+    /// Those that are known, and the others, who come after them.
+    pub(super) ready: [VecDeque<ConnId>; 2],
     pub(super) dirty: Vec<ConnId>,
     pub(super) slow: Vec<ConnId>,
     pub(super) timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
@@ -78,7 +81,7 @@ impl Conns {
         Conns {
             slab: Slab::new(),
             generation: 0,
-            ready: VecDeque::new(),
+            ready: Default::default(),
             dirty: Vec::new(),
             slow: Vec::new(),
             timers: BinaryHeap::new(),
@@ -100,6 +103,7 @@ impl Conns {
             readable: true,
             writable: true,
             read_closed: false,
+            known: false,
             in_ready: false,
             in_dirty: false,
             warming: false,
@@ -118,7 +122,8 @@ impl Conns {
         let Some(conn) = self.get(id) else { return };
         if !conn.in_ready && conn.can_read() {
             conn.in_ready = true;
-            self.ready.push_back(id);
+            let is_stranger = !conn.known || conn.stage != Stage::Serving;
+            self.ready[usize::from(is_stranger)].push_back(id);
         }
     }
 
