@@ -1,45 +1,61 @@
-//! Deadlines of connections, in one heap with lazy removal.
+//! Deadlines of connections, one moment for each that has any.
 //!
-//! A connection is armed for at most one moment that counts. When its deadline
-//! moves to later, the heap is left alone: the entry comes up, is found to be
-//! early, and is armed anew. So a busy connection, whose idle deadline moves
-//! with each byte, costs the heap nothing.
+//! When a deadline moves to later, nothing is changed here: the moment comes,
+//! is found to be early, and the connection is armed anew. So a busy
+//! connection, whose idle deadline moves with each byte, costs nothing. One
+//! that moves to earlier, or whose connection ends, is taken out at once: a
+//! flood of short connections leaves nothing behind.
 
 use crate::proto::ConnId;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Pending deadlines.
 #[derive(Debug, Default)]
 pub struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, ConnId)>>,
+    pending: BTreeSet<(Instant, ConnId)>,
 }
 
 impl Timers {
     /// Makes sure that `id` comes up at `at` or before. `armed` is the
-    /// connection's own note of what it is armed for.
+    /// connection's own note of what it is armed for; it takes that back when
+    /// it comes up.
     pub fn arm(&mut self, id: ConnId, at: Instant, armed: &mut Option<Instant>) {
         if armed.is_none_or(|earlier| at < earlier) {
+            self.disarm(id, armed);
             *armed = Some(at);
-            self.heap.push(Reverse((at, id)));
+            self.pending.insert((at, id));
         }
     }
 
-    /// The next connection whose moment has come, with that moment. The caller
-    /// ignores it where the connection is armed for another one.
-    pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, ConnId)> {
-        let Reverse(first) = *self.heap.peek()?;
-        if first.0 > now {
-            return None;
+    /// The connection comes up no more.
+    pub fn disarm(&mut self, id: ConnId, armed: &mut Option<Instant>) {
+        if let Some(at) = armed.take() {
+            self.pending.remove(&(at, id));
         }
-        self.heap.pop();
-        Some(first)
+    }
+
+    /// The next connection whose moment has come, with that moment. Where
+    /// others may arm it meanwhile, it is armed for another one by then, which
+    /// comes up by itself.
+    pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, ConnId)> {
+        self.pending.first().filter(|(at, _)| *at <= now)?;
+        self.pending.pop_first()
     }
 
     /// The next moment at which something comes up.
     pub fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.pending.first().map(|(at, _)| *at)
+    }
+
+    /// How many connections are armed.
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
     }
 }
 
@@ -75,6 +91,7 @@ mod tests {
                         continue;
                     }
                     armed[slot] = None;
+                    prop_assert!(timers.len() < armed.len());
                     match wanted[slot] {
                         Some(due) if due <= now => wanted[slot] = None,
                         Some(later) => timers.arm(id, start + Duration::from_millis(later), &mut armed[slot]),
@@ -89,13 +106,19 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_moves_to_later_costs_no_entry() {
+    fn a_connection_has_one_entry_however_its_deadline_moves_and_none_when_it_has_ended() {
         let start = Instant::now();
         let mut timers = Timers::default();
-        let mut armed = None;
-        for ms in 10..1_000 {
-            timers.arm(ConnId(1), start + Duration::from_millis(ms), &mut armed);
+        let mut armed = [None; 100];
+        for ms in (500..1_000).chain((0..500).rev()) {
+            for (id, armed) in armed.iter_mut().enumerate() {
+                timers.arm(ConnId(id as u64), start + Duration::from_millis(ms), armed);
+            }
         }
-        assert_eq!(timers.heap.len(), 1);
+        assert_eq!((timers.len(), timers.next()), (100, Some(start)));
+        for (id, armed) in armed.iter_mut().enumerate() {
+            timers.disarm(ConnId(id as u64), armed);
+        }
+        assert!(timers.is_empty() && armed == [None; 100]);
     }
 }

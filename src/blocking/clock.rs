@@ -46,6 +46,13 @@ impl Clock {
         }
     }
 
+    /// A connection comes up no more.
+    pub(super) fn disarm(&self, id: ConnId, armed: &mut Option<Instant>) {
+        if armed.is_some() {
+            self.change(|inner| inner.timers.disarm(id, armed));
+        }
+    }
+
     /// The history is to be saved then.
     pub(super) fn save_at(&self, at: Instant) {
         self.change(|inner| inner.save_at = Some(at));

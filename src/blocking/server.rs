@@ -241,6 +241,7 @@ impl Server {
             self.settle(conn, &mut state, now, post);
         }
         state.close();
+        self.clock.disarm(conn.id, &mut state.armed);
         self.account(conn, &state);
         if std::mem::take(&mut state.is_stranger) {
             lock(&self.admission).stranger_went();

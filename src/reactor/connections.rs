@@ -93,7 +93,8 @@ impl Connections {
     /// Takes a connection out.
     pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
         self.get(id)?;
-        let conn = self.slab.remove(slot_of(id));
+        let mut conn = self.slab.remove(slot_of(id));
+        self.timers.disarm(id, &mut conn.armed);
         self.queued -= conn.accounted;
         let emptied = self.slab.is_empty() && self.slab.capacity() >= memory::CROWD;
         if self.crowd.has_gone(self.slab.len()) || emptied {

@@ -1,8 +1,8 @@
 //! The reactor's rules without its system calls: readiness latched by edges,
 //! a ready list and a dirty list, budgets for each phase of a turn, slots that
-//! are used again under new generations, timers removed lazily, effects in
-//! their order. What `src/reactor` does, this does; the sessions, the rooms
-//! and the queues are the real ones.
+//! are used again under new generations, effects in their order. What
+//! `src/reactor` does, this does; the sessions, the rooms, the queues and the
+//! timers are the real ones.
 
 mod conns;
 mod send;
@@ -17,7 +17,6 @@ use reactord::proto::files::DiskReply;
 use reactord::proto::jobs::JobId;
 use reactord::proto::rooms::{self, Deliver, Delivery, Rooms};
 use reactord::proto::{ConnId, Effect, Input, Now, Session, SessionConfig};
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -107,7 +106,7 @@ impl Server {
             || !self.disk_replies.is_empty()
             || !self.warmed.is_empty()
             || !self.backlog.is_empty();
-        if busy { Some(self.conns.now.instant) } else { self.conns.timers.peek().map(|Reverse((at, _))| *at) }
+        if busy { Some(self.conns.now.instant) } else { self.conns.timers.next() }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -252,13 +251,12 @@ impl Server {
 
     fn run_deadlines(&mut self, rng: &mut Rng) {
         let now = self.conns.now;
+        assert!(self.conns.timers.len() <= self.conns.slab.len());
         let mut left = 10 * self.conns.timers.len();
-        while let Some(Reverse((at, id))) = self.conns.timers.peek().copied().filter(|first| first.0.0 <= now.instant) {
-            if rng.chance(1) {
-                // Its time is over, and what is due now is so in the next turn too.
-                return;
-            }
-            self.conns.timers.pop();
+        // Where its time is over, what is due now is so in the next turn too.
+        while !rng.chance(1)
+            && let Some((at, id)) = self.conns.timers.pop_due(now.instant)
+        {
             left = left.checked_sub(1).expect("what is due does not come up without end");
             let Some(conn) = self.conns.get(id).filter(|conn| conn.armed == Some(at)) else { continue };
             conn.armed = None;
@@ -323,7 +321,8 @@ impl Server {
         self.feed(id, Input::Gone);
         self.disk.gone(id);
         self.stalled.remove(&id);
-        let conn = self.conns.slab.remove(slot(id));
+        let mut conn = self.conns.slab.remove(slot(id));
+        self.conns.timers.disarm(id, &mut conn.armed);
         assert_eq!(conn.id, id, "a slot is given back once, by its own connection");
         let socket = &mut sockets[conn.client];
         socket.closed = true;

@@ -4,9 +4,9 @@
 use reactord::limits::{self, SOFT_LIMIT_TIME};
 use reactord::proto::rooms::{Deliver, Delivery};
 use reactord::proto::{ConnId, Input, Now, Outbox, Session};
+use reactord::timers::Timers;
 use slab::Slab;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 const SLOT_BITS: u32 = 24;
@@ -67,7 +67,7 @@ pub(super) struct Conns {
     pub(super) ready: [VecDeque<ConnId>; 2],
     pub(super) dirty: Vec<ConnId>,
     pub(super) slow: Vec<ConnId>,
-    pub(super) timers: BinaryHeap<Reverse<(Instant, ConnId)>>,
+    pub(super) timers: Timers,
     pub(super) output_limit: usize,
     pub(super) now: Now,
 }
@@ -84,7 +84,7 @@ impl Conns {
             ready: Default::default(),
             dirty: Vec::new(),
             slow: Vec::new(),
-            timers: BinaryHeap::new(),
+            timers: Timers::default(),
             output_limit,
             now,
         }
@@ -135,14 +135,11 @@ impl Conns {
     }
 
     pub(super) fn arm(&mut self, id: ConnId) {
-        let Some(conn) = self.get(id) else { return };
+        let Some(conn) = self.slab.get_mut(slot(id)).filter(|conn| conn.id == id) else { return };
         let since = conn.over_soft_since.filter(|_| !conn.session.has_failed());
         let at = [conn.deadline(), since.map(|since| since + SOFT_LIMIT_TIME)].into_iter().flatten().min();
-        if let Some(at) = at
-            && conn.armed.is_none_or(|earlier| at < earlier)
-        {
-            conn.armed = Some(at);
-            self.timers.push(Reverse((at, id)));
+        if let Some(at) = at {
+            self.timers.arm(id, at, &mut conn.armed);
         }
     }
 
