@@ -36,6 +36,7 @@ pub mod process;
 pub mod proto;
 pub mod reactor;
 pub mod signals;
+pub mod stall;
 pub mod store;
 mod sys;
 pub mod system;

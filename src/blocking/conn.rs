@@ -8,9 +8,12 @@ use crate::limits::{DRAIN_BYTES, DRAIN_TIME, LINGER};
 use crate::proto::jobs::JobId;
 use crate::proto::outbox::LOW_WATER;
 use crate::proto::{ConnId, Endpoint, Input, Now, Outbox};
+use crate::stall::Stall;
+use crate::sys;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::HashMap;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -61,6 +64,8 @@ pub(super) struct State {
     pub(super) armed: Option<Instant>,
     /// Since when more is queued than the soft limit.
     pub(super) over_soft_since: Option<Instant>,
+    /// Set while the peer, which says nothing more, takes nothing either.
+    pub(super) stall: Option<Stall>,
     /// Whether others ever put in something for it: what a connection queues
     /// for itself is no slowness.
     pub(super) had_deliveries: bool,
@@ -110,6 +115,7 @@ impl Conn {
             is_stranger: !session.is_authenticated(),
             armed: None,
             over_soft_since: None,
+            stall: None,
             had_deliveries: false,
             awaits_reader: false,
             looks: 0,
@@ -140,16 +146,24 @@ impl Conn {
         }
     }
 
-    /// What the reader does while the session takes no input.
-    pub(super) fn wait_for_change(&self) -> Next {
+    /// What the reader does while the session takes no input; calls `stalled`
+    /// where the peer is cut off because it takes nothing.
+    pub(super) fn wait_for_change(&self, stalled: impl Fn()) -> Next {
         let mut state = self.lock();
         while state.next() == Next::Wait {
             state.reader_waits = true;
             let waited = self.changed.wait_timeout(state, LOOK_AGAIN);
             let (locked, result) = waited.unwrap_or_else(PoisonError::into_inner);
             state = locked;
-            if result.timed_out() && self.is_broken() {
+            if !result.timed_out() {
+                continue;
+            }
+            if self.is_broken() {
                 self.break_off(&mut state, "its peer is gone");
+            } else if self.has_stalled(&mut state, Instant::now()) {
+                log::warn!("{}: cut off: it ended its input and takes nothing of its answers", self.peer);
+                stalled();
+                self.break_off(&mut state, "it took nothing");
             }
         }
         state.reader_waits = false;
@@ -161,6 +175,25 @@ impl Conn {
     fn is_broken(&self) -> bool {
         // Errors and hang-ups are told unasked.
         self.says(PollFlags::empty())
+    }
+
+    /// Whether the peer says nothing more, and has taken nothing either for as
+    /// long as it may. Only the reader asks, each time that it looks.
+    fn has_stalled(&self, state: &mut State, now: Instant) -> bool {
+        let waits = state.sending && state.stage == Stage::Serving;
+        if !waits || !self.says(PollFlags::RDHUP) {
+            state.stall = None;
+            return false;
+        }
+        // Where the kernel does not say, whatever is not sent yet must do.
+        let unacknowledged = sys::unacknowledged(self.socket.as_fd()).unwrap_or(state.out.queue.len());
+        match &mut state.stall {
+            Some(stall) => stall.is_over(now, unacknowledged),
+            none => {
+                *none = Stall::begin(now, unacknowledged);
+                false
+            }
+        }
     }
 
     /// Whether a read would give something, if only the end.
@@ -273,5 +306,40 @@ impl State {
             Stage::Flushing(until) | Stage::Draining { until, .. } => Some(until),
             Stage::Over | Stage::Closed => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flush::{Flushed, flush};
+    use crate::proto::session::Services;
+    use crate::proto::{Kind, SessionConfig};
+    use crate::stall::STALL_TIME;
+    use crate::system;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_peer_that_ended_its_input_and_takes_nothing_is_cut_off_after_a_minute() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, address) = listener.accept().unwrap();
+        let config = SessionConfig { token: None, services: Services::ALL, idle_timeout: None, message_rate: 0 };
+        let mut out = Outbox::default();
+        let session = Endpoint::new(Kind::Framed, &Arc::new(config), system::now(), &mut out);
+        out.queue.encoded(&Bytes::from(vec![7; 64 << 20]));
+        let conn = Conn::new(ConnId(1), address, socket, session, out);
+        let mut state = conn.lock();
+        while flush(&conn.socket, &mut state.out.queue, &super::super::send::Later).unwrap() != Flushed::Blocked {}
+        state.sending = true;
+        let start = Instant::now();
+        // One that may still say something may take its time.
+        assert!(!conn.has_stalled(&mut state, start) && !conn.has_stalled(&mut state, start + STALL_TIME * 2));
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert!(!conn.has_stalled(&mut state, start) && !conn.has_stalled(&mut state, start + STALL_TIME / 2));
+        assert!(conn.has_stalled(&mut state, start + STALL_TIME));
+        // What was sent meanwhile begins another minute.
+        state.stall = None;
+        assert!(!conn.has_stalled(&mut state, start + STALL_TIME));
     }
 }

@@ -16,7 +16,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 /// Files are not sent under a lock: to [`flush::flush`] all of them are cold.
-struct Later;
+pub(super) struct Later;
 
 impl Files for Later {
     fn file(&self, _: FileHandle) -> Option<BorrowedFd<'_>> {
@@ -61,6 +61,7 @@ impl Server {
             return;
         }
         count(&conn.traffic.bytes_out, n);
+        state.stall = None;
         if state.can_resume() {
             state.tell(now, Input::Drained);
             self.settle(conn, state, now, post);

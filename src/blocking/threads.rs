@@ -24,7 +24,7 @@ pub(super) fn read(server: &Arc<Server>, conn: &Arc<Conn>) {
     loop {
         next = match next {
             Next::Close => break,
-            Next::Wait => conn.wait_for_change(),
+            Next::Wait => conn.wait_for_change(|| count(&server.counts.slow_consumers, 1)),
             Next::Read => {
                 buffer.clear();
                 count(&conn.traffic.reads, 1);

@@ -6,10 +6,13 @@ use crate::limits::{DRAIN_BYTES, DRAIN_TIME, LINGER};
 use crate::listen;
 use crate::proto::outbox::LOW_WATER;
 use crate::proto::{ConnId, Endpoint, Input, Now, Outbox};
+use crate::stall::Stall;
+use crate::sys;
 use crate::wire::MAX_DATA;
 use mio::net::TcpStream;
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 /// What a connection still does.
@@ -86,6 +89,9 @@ pub struct Conn {
     pub accounted: usize,
     /// Since when more is queued than the soft limit.
     pub over_soft_since: Option<Instant>,
+    /// Set while the peer, which says nothing more, takes nothing either; few
+    /// do, and the others need no room for it.
+    stall: Option<Box<Stall>>,
     /// Whether the socket is set for a long file.
     sends_long_file: bool,
     stage: Stage,
@@ -116,6 +122,7 @@ impl Conn {
             known: false,
             accounted: 0,
             over_soft_since: None,
+            stall: None,
             sends_long_file: false,
             session,
             stage: Stage::Serving,
@@ -173,6 +180,7 @@ impl Conn {
             return match self.socket.read(buffer) {
                 Ok(0) => {
                     self.readable = false;
+                    self.read_closed = true;
                     ReadOutcome::Eof
                 }
                 Ok(n) => {
@@ -206,11 +214,37 @@ impl Conn {
                 log::debug!("{}: cannot set a socket option: {e}", self.peer);
             }
         }
+        let before = self.out.queue.len();
         let flushed = flush::flush(&self.socket, &mut self.out.queue, files)?;
+        if self.out.queue.len() < before {
+            self.stall = None;
+        }
         if flushed == Flushed::Blocked {
             self.writable = false;
         }
         Ok(flushed)
+    }
+
+    /// Takes note of a peer that says nothing more and whose socket takes
+    /// nothing. To be called after each [`Conn::flush`] and each end of input.
+    pub fn note_stall(&mut self, now: Instant) {
+        let stalls = self.read_closed && !self.writable && self.stage == Stage::Serving && !self.out.queue.is_empty();
+        if !stalls {
+            self.stall = None;
+        } else if self.stall.is_none() {
+            self.stall = Stall::begin(now, self.unacknowledged()).map(Box::new);
+        }
+    }
+
+    /// Whether such a peer has had its time.
+    pub fn has_stalled(&mut self, now: Instant) -> bool {
+        let unacknowledged = if self.stall.is_some() { self.unacknowledged() } else { 0 };
+        self.stall.as_mut().is_some_and(|stall| stall.is_over(now, unacknowledged))
+    }
+
+    fn unacknowledged(&self) -> usize {
+        // Where the kernel does not say, whatever is not sent yet must do.
+        sys::unacknowledged(self.socket.as_fd()).unwrap_or(self.out.queue.len())
     }
 
     /// Tells the session.
@@ -274,9 +308,88 @@ impl Conn {
 
     /// When the connection needs attention though nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
+        let stall = self.stall.as_ref().map(|stall| stall.deadline());
         match self.stage {
-            Stage::Serving => self.session.poll_timeout(),
+            Stage::Serving => [self.session.poll_timeout(), stall].into_iter().flatten().min(),
             Stage::Flushing(until) | Stage::Draining { until, .. } => Some(until),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::files::FileHandle;
+    use crate::proto::session::Services;
+    use crate::proto::{Kind, SessionConfig};
+    use crate::stall::STALL_TIME;
+    use crate::system;
+    use bytes::Bytes;
+    use std::os::fd::BorrowedFd;
+    use std::sync::Arc;
+
+    struct NoFiles;
+
+    impl flush::Files for NoFiles {
+        fn file(&self, _: FileHandle) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn is_resident(&self, _: FileHandle, _: u64, _: usize) -> bool {
+            true
+        }
+    }
+
+    /// A connection for which more is queued than its socket takes, and its peer.
+    fn full() -> (Conn, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, address) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let config = SessionConfig { token: None, services: Services::ALL, idle_timeout: None, message_rate: 0 };
+        let mut out = Outbox::default();
+        let session = Endpoint::new(Kind::Framed, &Arc::new(config), system::now(), &mut out);
+        out.queue.encoded(&Bytes::from(vec![7; 64 << 20]));
+        let mut conn = Conn::new(ConnId(1), address, 0, TcpStream::from_std(socket), session, out);
+        fill(&mut conn);
+        (conn, peer)
+    }
+
+    fn fill(conn: &mut Conn) {
+        while conn.flush(&NoFiles).unwrap() != Flushed::Blocked {}
+    }
+
+    #[test]
+    fn a_peer_that_ended_its_input_and_takes_nothing_is_cut_off_after_a_minute() {
+        let (mut conn, mut peer) = full();
+        let mut now = Instant::now();
+        // One that may still say something may take its time.
+        conn.note_stall(now);
+        assert_eq!(conn.deadline(), None);
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(matches!(conn.read(&mut [0; 10]), ReadOutcome::Eof));
+        conn.note_stall(now);
+        assert_eq!(conn.deadline(), Some(now + STALL_TIME));
+        // What the peer takes may be too little for the socket to say so.
+        let before = conn.unacknowledged();
+        let mut taken = vec![0; 1 << 20];
+        while conn.unacknowledged() == before {
+            peer.read_exact(&mut taken).unwrap();
+        }
+        now += STALL_TIME;
+        assert!(!conn.has_stalled(now));
+        conn.note_stall(now);
+        assert_eq!(conn.deadline(), Some(now + STALL_TIME));
+        // Whatever is sent begins another minute.
+        let queued = conn.out.queue.len();
+        while conn.out.queue.len() == queued {
+            peer.read_exact(&mut taken).unwrap();
+            fill(&mut conn);
+        }
+        now += STALL_TIME;
+        conn.note_stall(now);
+        assert!(!conn.has_stalled(now));
+        assert!(!conn.has_stalled(now + STALL_TIME - std::time::Duration::from_millis(1)));
+        assert!(conn.has_stalled(now + STALL_TIME));
     }
 }

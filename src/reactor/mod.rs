@@ -224,7 +224,8 @@ impl Reactor {
                 Some(Source::Connection(id)) => {
                     if let Some(conn) = self.conns.get_mut(id) {
                         conn.latch(event);
-                        let wakes = conn.can_write() || conn.is_ending() || event.is_error();
+                        let is_closing = event.is_read_closed() || event.is_error();
+                        let wakes = conn.can_write() || conn.is_ending() || is_closing;
                         self.conns.note_ready(id);
                         if wakes {
                             self.conns.note_dirty(id);
@@ -292,6 +293,12 @@ impl Reactor {
             let Some((at, id)) = self.conns.timers.pop_due(now.instant) else { return };
             let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.armed == Some(at)) else { continue };
             conn.armed = None;
+            if conn.has_stalled(now.instant) {
+                self.counters.slow_consumers += 1;
+                log::warn!("{}: cut off: it ended its input and takes nothing of its answers", conn.peer);
+                self.remove(id, "it took nothing");
+                continue;
+            }
             if conn.session.poll_timeout().is_some_and(|due| due <= now.instant) {
                 let had_failed = conn.session.has_failed();
                 conn.session.handle_timeout(now, &mut conn.out);

@@ -49,6 +49,7 @@ impl Reactor {
                 self.remove(id, "it ended");
                 continue;
             }
+            conn.note_stall(now);
             self.conns.account(id);
             self.conns.note_ready(id);
             self.conns.arm(id);

@@ -34,6 +34,16 @@ pub(crate) fn signal_group(leader: BorrowedFd<'_>, signal: i32) -> io::Result<()
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Bytes that a TCP socket was given and its peer has not acknowledged (tcp(7),
+/// SIOCOUTQ, which is TIOCOUTQ by another name).
+pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open for as long as it is borrowed, and the
+    // kernel writes one integer, for which there is room.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
+    if result == 0 { Ok(bytes as usize) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Closes every descriptor but 0, 1 and 2 on exec. `ENOSYS` or `EINVAL` where
 /// the kernel is older than 5.11.
 pub(crate) fn close_inherited_on_exec() -> io::Result<()> {

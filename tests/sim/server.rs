@@ -127,7 +127,7 @@ impl Server {
             conn.readable |= event.readable || event.read_closed || event.error;
             conn.writable |= event.writable || event.error;
             conn.read_closed |= event.read_closed || event.error;
-            let wakes = conn.can_write() || conn.stage != Stage::Serving;
+            let wakes = conn.can_write() || conn.stage != Stage::Serving || event.read_closed;
             self.conns.note_ready(*id);
             if wakes {
                 self.conns.note_dirty(*id);
@@ -147,7 +147,7 @@ impl Server {
                 self.conns.note_dirty(id);
             }
         }
-        self.run_deadlines(rng);
+        self.run_deadlines(sockets, rng);
         self.rooms.flush(&mut self.conns);
         while let Some(id) = self.conns.slow.pop() {
             if self.conns.get(id).is_some_and(|conn| !conn.session.has_failed()) {
@@ -198,6 +198,7 @@ impl Server {
                 }
                 Read::Eof => {
                     conn.readable = false;
+                    conn.read_closed = true;
                     if draining { self.remove(id, sockets) } else { self.feed(id, Input::Eof) }
                 }
                 Read::Blocked => conn.readable = false,
@@ -249,7 +250,7 @@ impl Server {
         }
     }
 
-    fn run_deadlines(&mut self, rng: &mut Rng) {
+    fn run_deadlines(&mut self, sockets: &mut [Socket], rng: &mut Rng) {
         let now = self.conns.now;
         assert!(self.conns.timers.len() <= self.conns.slab.len());
         let mut left = 10 * self.conns.timers.len();
@@ -260,6 +261,11 @@ impl Server {
             left = left.checked_sub(1).expect("what is due does not come up without end");
             let Some(conn) = self.conns.get(id).filter(|conn| conn.armed == Some(at)) else { continue };
             conn.armed = None;
+            let untaken = sockets[conn.client].sent.len();
+            if conn.stall.as_mut().is_some_and(|stall| stall.is_over(now.instant, untaken)) {
+                self.remove(id, sockets);
+                continue;
+            }
             if conn.session.poll_timeout().is_some_and(|due| due <= now.instant) {
                 conn.session.handle_timeout(now, &mut conn.out);
                 let due = conn.session.poll_timeout();
@@ -327,7 +333,8 @@ impl Server {
         let socket = &mut sockets[conn.client];
         socket.closed = true;
         socket.cut = !conn.out.queue.is_empty();
-        assert!(!socket.cut || socket.broken || conn.stage != Stage::Serving, "an answer is thrown away");
+        let may_be = socket.broken || conn.stage != Stage::Serving || conn.stall.is_some();
+        assert!(!socket.cut || may_be, "an answer is thrown away");
         self.ids.remove(&conn.client);
         self.touched.push(conn.client);
     }
@@ -355,6 +362,7 @@ impl Server {
                 let stuck = !conn.out.queue.is_empty() && socket.room() > 0 && !conn.warming && !conn.in_dirty;
                 assert!(!stuck || socket.broken, "output is left lying");
                 assert!(!conn.session.is_finished(&conn.out), "an end is left lying");
+                assert!(!conn.stalls() || conn.stall.is_some(), "one who takes nothing may stay for ever");
             }
             let deadline = conn.deadline();
             assert!(deadline.is_none() || conn.armed.is_some_and(|armed| armed <= deadline.unwrap()), "no timer");

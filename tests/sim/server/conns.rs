@@ -4,6 +4,7 @@
 use reactord::limits::{self, SOFT_LIMIT_TIME};
 use reactord::proto::rooms::{Deliver, Delivery};
 use reactord::proto::{ConnId, Input, Now, Outbox, Session};
+use reactord::stall::Stall;
 use reactord::timers::Timers;
 use slab::Slab;
 use std::collections::VecDeque;
@@ -34,6 +35,7 @@ pub(super) struct Conn {
     pub(super) warming: bool,
     pub(super) armed: Option<Instant>,
     pub(super) over_soft_since: Option<Instant>,
+    pub(super) stall: Option<Stall>,
     pub(super) stage: Stage,
 }
 
@@ -51,9 +53,15 @@ impl Conn {
         self.writable && !self.warming && !self.out.queue.is_empty()
     }
 
+    /// Whether its peer says nothing more, and takes nothing now.
+    pub(super) fn stalls(&self) -> bool {
+        self.read_closed && !self.writable && self.stage == Stage::Serving && !self.out.queue.is_empty()
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
+        let stall = self.stall.map(|stall| stall.deadline());
         match self.stage {
-            Stage::Serving => self.session.poll_timeout(),
+            Stage::Serving => [self.session.poll_timeout(), stall].into_iter().flatten().min(),
             Stage::Flushing(until) | Stage::Draining(until) => Some(until),
         }
     }
@@ -109,6 +117,7 @@ impl Conns {
             warming: false,
             armed: None,
             over_soft_since: None,
+            stall: None,
             stage: Stage::Serving,
         });
         id

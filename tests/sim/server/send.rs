@@ -11,6 +11,7 @@ use reactord::limits::{DRAIN_TIME, LINGER};
 use reactord::proto::files::FileHandle;
 use reactord::proto::outbox::LOW_WATER;
 use reactord::proto::{ConnId, Input};
+use reactord::stall::Stall;
 
 const FLUSH_ROUNDS: usize = 4;
 
@@ -45,6 +46,7 @@ impl Server {
                 self.remove(id, sockets);
                 continue;
             }
+            self.note_stall(id, sockets);
             self.conns.note_ready(id);
             self.conns.arm(id);
         }
@@ -60,6 +62,7 @@ impl Server {
             let resumes =
                 left < before && conn.stage == Stage::Serving && left < LOW_WATER && conn.session.wants_drained();
             if left < before {
+                conn.stall = None;
                 self.idle_turns = 0;
             }
             match flushed {
@@ -87,6 +90,16 @@ impl Server {
             }
         }
         self.conns.note_dirty(id);
+    }
+
+    fn note_stall(&mut self, id: ConnId, sockets: &[Socket]) {
+        let now = self.conns.now.instant;
+        let Some(conn) = self.conns.get(id) else { return };
+        if !conn.stalls() {
+            conn.stall = None;
+        } else if conn.stall.is_none() {
+            conn.stall = Stall::begin(now, sockets[conn.client].sent.len());
+        }
     }
 
     fn advance_end(&mut self, id: ConnId, sockets: &mut [Socket]) -> bool {
