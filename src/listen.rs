@@ -145,19 +145,22 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Without it connections are less comfortable, and served all the same.
+    if let Err(e) = set_for_connections(&socket) {
+        log::warn!("{address}: cannot set a socket option: {e}");
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Sets what every accepted connection has. Failing here costs comfort, not
-/// service.
-pub fn tune(stream: &impl AsFd) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
+/// Sets on a listener what every connection is to have: Linux makes an
+/// accepted socket as a copy of its listener, so that it costs no call then.
+fn set_for_connections(listener: &Socket) -> io::Result<()> {
+    listener.set_tcp_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
+    listener.set_tcp_keepalive(&keepalive)?;
+    listener.set_tcp_notsent_lowat(NOTSENT_LOWAT)
 }
 
 /// Sets how much a socket holds unsent, while it sends a long file or not.
@@ -228,6 +231,19 @@ mod tests {
         let listeners = bind_all(&default_addresses(0)).unwrap();
         let ports: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
         assert!(ports.iter().all(|port| *port == ports[0] && *port != 0));
+    }
+
+    #[test]
+    fn an_accepted_connection_has_what_its_listener_was_given() {
+        for listener in bind_all(&default_addresses(0)).unwrap() {
+            let _peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            let socket = SockRef::from(&accepted);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_TIME);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), NOTSENT_LOWAT);
+        }
     }
 
     #[test]

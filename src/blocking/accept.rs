@@ -54,9 +54,6 @@ impl Server {
             }
         }
         count(&self.counts.accepted, 1);
-        if let Err(e) = listen::tune(&stream) {
-            log::debug!("{peer}: cannot set a socket option: {e}");
-        }
         let Some(conn) = self.register(kind, stream, peer) else {
             if is_stranger {
                 lock(&self.admission).stranger_went();

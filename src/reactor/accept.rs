@@ -79,9 +79,6 @@ impl Reactor {
             return;
         }
         self.counters.accepted += 1;
-        if let Err(e) = crate::listen::tune(&stream) {
-            log::debug!("{peer}: cannot set a socket option: {e}");
-        }
         let mut out = Outbox::default();
         let session = Endpoint::new(kind, &self.session_config, self.now, &mut out);
         let is_stranger = !session.is_authenticated();

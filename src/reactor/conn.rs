@@ -134,6 +134,12 @@ impl Conn {
         &mut self.socket
     }
 
+    /// Tells the peer that this is the end, whoever else has the socket open.
+    pub fn shut(&self) {
+        // It fails only where the peer was faster.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+
     /// Latches an event.
     pub fn latch(&mut self, event: &mio::event::Event) {
         // An error or a hang-up alone is for the next read or write to tell.

@@ -335,6 +335,11 @@ impl Reactor {
             if conn.is_stranger {
                 self.admission.stranger_went();
             }
+            if self.children.starting() > 0 {
+                // A process that is no program yet has a copy of each descriptor,
+                // which would keep the end from the peer.
+                conn.shut();
+            }
             if let Err(e) = self.poll.registry().deregister(conn.socket_mut()) {
                 log::debug!("{}: cannot deregister: {e}", conn.peer);
             }
