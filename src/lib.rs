@@ -27,6 +27,7 @@ pub mod config;
 pub mod console;
 pub mod counters;
 pub mod disk;
+pub mod ending;
 pub mod flush;
 pub mod limits;
 pub mod listen;

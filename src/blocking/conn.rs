@@ -4,7 +4,7 @@
 use super::command::Command;
 use super::inbox::Inbox;
 use super::lock;
-use crate::limits::{DRAIN_BYTES, DRAIN_TIME, LINGER};
+use crate::ending::{Signs, Stage, Step};
 use crate::proto::jobs::JobId;
 use crate::proto::outbox::LOW_WATER;
 use crate::proto::{ConnId, Endpoint, Input, Now, Outbox};
@@ -21,23 +21,6 @@ use std::time::{Duration, Instant};
 /// How often a reader that reads nothing looks whether its peer is still there.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How far a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    Serving,
-    /// The session is over; what is queued is flushed until then.
-    Flushing(Instant),
-    /// The sending side is shut; input is thrown away until then.
-    Draining {
-        until: Instant,
-        left: usize,
-    },
-    /// Nothing remains but to close it, which its reader does.
-    Over,
-    /// Closed.
-    Closed,
-}
-
 /// What a connection's reader does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -52,7 +35,9 @@ pub(super) enum Next {
 pub(super) struct State {
     pub(super) session: Endpoint,
     pub(super) out: Outbox,
-    pub(super) stage: Stage,
+    stage: Stage,
+    /// Nothing remains but to close it, which its reader does.
+    over: bool,
     /// The writer sends or waits for the peer, without the lock.
     pub(super) sending: bool,
     /// Whether the reader waits on `changed`: a signal to nobody is a system
@@ -110,6 +95,7 @@ impl Conn {
         let state = State {
             out,
             stage: Stage::Serving,
+            over: false,
             sending: false,
             reader_waits: false,
             is_stranger: !session.is_authenticated(),
@@ -180,7 +166,7 @@ impl Conn {
     /// Whether the peer says nothing more, and has taken nothing either for as
     /// long as it may. Only the reader asks, each time that it looks.
     fn has_stalled(&self, state: &mut State, now: Instant) -> bool {
-        let waits = state.sending && state.stage == Stage::Serving;
+        let waits = state.sending && !state.over && state.stage.is_serving();
         if !waits || !self.says(PollFlags::RDHUP) {
             state.stall = None;
             return false;
@@ -211,7 +197,7 @@ impl Conn {
         if !state.is_over() {
             log::debug!("{}: closed: {why}", self.peer);
             self.failed.store(true, Ordering::Relaxed);
-            state.stage = Stage::Over;
+            state.over = true;
         }
         self.hang_up();
     }
@@ -224,22 +210,22 @@ impl Conn {
 
     /// Moves on through the end of the connection.
     pub(super) fn advance_end(&self, state: &mut State, now: Instant) {
-        if state.stage == Stage::Serving && state.session.has_failed() {
-            self.failed.store(true, Ordering::Relaxed);
-            state.stage = Stage::Flushing(now + LINGER);
+        if state.is_over() {
+            return;
         }
-        match state.stage {
-            Stage::Serving if state.session.is_finished(&state.out) => self.break_off(state, "it ended"),
-            Stage::Flushing(_) if state.out.queue.is_empty() => {
-                // The peer may be gone already, which ends the draining too.
-                if self.socket.shutdown(Shutdown::Write).is_err() {
-                    return self.break_off(state, "it failed, and its peer is gone");
-                }
-                state.stage = Stage::Draining { until: now + DRAIN_TIME, left: DRAIN_BYTES };
-            }
-            Stage::Flushing(until) if now >= until => self.break_off(state, "it took no last words"),
-            Stage::Draining { until, left } if now >= until || left == 0 => self.break_off(state, "it was drained"),
-            _ => {}
+        let signs = Signs {
+            failed: state.session.has_failed(),
+            finished: state.session.is_finished(&state.out),
+            unsent: !state.out.queue.is_empty(),
+        };
+        if signs.failed {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        match state.stage.advance(signs, now) {
+            Step::Nothing => {}
+            Step::Shut if self.socket.shutdown(Shutdown::Write).is_ok() => {}
+            Step::Shut => self.break_off(state, "it failed, and its peer is gone"),
+            Step::Close(why) => self.break_off(state, why),
         }
     }
 }
@@ -247,7 +233,7 @@ impl Conn {
 impl State {
     /// Whether nothing is to be done for the connection but to close it.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.stage, Stage::Over | Stage::Closed)
+        self.over
     }
 
     /// Tells the session.
@@ -259,34 +245,34 @@ impl State {
     /// is all that is left to do.
     pub(super) fn receive(&mut self, now: Now, bytes: &[u8]) {
         self.awaits_reader = false;
-        match &mut self.stage {
-            Stage::Draining { left, .. } if bytes.is_empty() => *left = 0,
-            Stage::Draining { left, .. } => *left = left.saturating_sub(bytes.len()),
-            _ if bytes.is_empty() => self.tell(now, Input::Eof),
-            _ => self.tell(now, Input::Bytes(bytes)),
+        let thrown_away = if bytes.is_empty() { usize::MAX } else { bytes.len() };
+        if self.stage.drained(thrown_away) {
+            return;
         }
+        self.tell(now, if bytes.is_empty() { Input::Eof } else { Input::Bytes(bytes) });
     }
 
     /// Lets go of what a closed connection needs no more.
     pub(super) fn close(&mut self) {
-        self.stage = Stage::Closed;
+        self.over = true;
         self.out = Outbox::default();
         self.commands = HashMap::new();
     }
 
     /// What the reader does next.
     pub(super) fn next(&self) -> Next {
-        match self.stage {
-            Stage::Serving if self.session.wants(&self.out).socket_read => Next::Read,
-            Stage::Serving | Stage::Flushing(_) => Next::Wait,
-            Stage::Draining { .. } => Next::Read,
-            Stage::Over | Stage::Closed => Next::Close,
+        if self.over {
+            return Next::Close;
+        }
+        match self.stage.reads(|| self.session.wants(&self.out).socket_read) {
+            true => Next::Read,
+            false => Next::Wait,
         }
     }
 
     /// Whether the session waits to hear that the queue has room again.
     pub(super) fn can_resume(&self) -> bool {
-        self.stage == Stage::Serving && self.out.queue.len() < LOW_WATER && self.session.wants_drained()
+        !self.over && self.stage.is_serving() && self.out.queue.len() < LOW_WATER && self.session.wants_drained()
     }
 
     /// Bytes that wait for the peer and count against its output limit.
@@ -301,11 +287,7 @@ impl State {
 
     /// When the connection needs attention though nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.stage {
-            Stage::Serving => self.session.poll_timeout(),
-            Stage::Flushing(until) | Stage::Draining { until, .. } => Some(until),
-            Stage::Over | Stage::Closed => None,
-        }
+        if self.over { None } else { self.stage.deadline(|| self.session.poll_timeout()) }
     }
 }
 

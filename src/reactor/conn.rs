@@ -1,8 +1,8 @@
 //! One connection: its socket, what is known of its readiness, its session
 //! and what is queued for it.
 
+use crate::ending::{Signs, Stage, Step};
 use crate::flush::{self, Flushed};
-use crate::limits::{DRAIN_BYTES, DRAIN_TIME, LINGER};
 use crate::listen;
 use crate::proto::outbox::LOW_WATER;
 use crate::proto::{ConnId, Endpoint, Input, Now, Outbox};
@@ -14,19 +14,6 @@ use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Instant;
-
-/// What a connection still does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Serving,
-    /// The session is over; what is queued is flushed until then.
-    Flushing(Instant),
-    /// The sending side is shut; input is thrown away until then.
-    Draining {
-        until: Instant,
-        left: usize,
-    },
-}
 
 /// Whose turn it is first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,12 +149,7 @@ impl Conn {
 
     /// Whether a read is possible and wanted.
     pub fn can_read(&self) -> bool {
-        self.readable
-            && match self.stage {
-                Stage::Serving => self.session.wants(&self.out).socket_read,
-                Stage::Flushing(_) => false,
-                Stage::Draining { .. } => true,
-            }
+        self.readable && self.stage.reads(|| self.session.wants(&self.out).socket_read)
     }
 
     /// Whether a write is possible and something is there to send.
@@ -177,7 +159,7 @@ impl Conn {
 
     /// Whether the session waits to hear that the queue has room again.
     pub fn can_resume(&self) -> bool {
-        self.stage == Stage::Serving && self.out.queue.len() < LOW_WATER && self.session.wants_drained()
+        self.stage.is_serving() && self.out.queue.len() < LOW_WATER && self.session.wants_drained()
     }
 
     /// Reads once.
@@ -234,7 +216,7 @@ impl Conn {
     /// Takes note of a peer that says nothing more and whose socket takes
     /// nothing. To be called after each [`Conn::flush`] and each end of input.
     pub fn note_stall(&mut self, now: Instant) {
-        let stalls = self.read_closed && !self.writable && self.stage == Stage::Serving && !self.out.queue.is_empty();
+        let stalls = self.read_closed && !self.writable && self.stage.is_serving() && !self.out.queue.is_empty();
         if !stalls {
             self.stall = None;
         } else if self.stall.is_none() {
@@ -268,57 +250,45 @@ impl Conn {
         if self.known && !self.is_ending() { Standing::Known } else { Standing::Stranger }
     }
 
-    /// Moves on through the end of a connection; `true` once nothing remains
+    /// Moves on through the end of a connection; says why once nothing remains
     /// but to close it.
-    pub fn advance_end(&mut self, now: Instant) -> bool {
-        if self.stage == Stage::Serving && self.session.has_failed() {
-            self.stage = Stage::Flushing(now + LINGER);
-        }
-        match self.stage {
-            Stage::Serving => self.session.is_finished(&self.out),
-            Stage::Flushing(until) if !self.out.queue.is_empty() => now >= until,
-            Stage::Flushing(_) => {
-                // The peer may be gone already, which ends the draining too.
-                if self.socket.shutdown(std::net::Shutdown::Write).is_err() {
-                    return true;
-                }
-                self.stage = Stage::Draining { until: now + DRAIN_TIME, left: DRAIN_BYTES };
+    pub fn advance_end(&mut self, now: Instant) -> Option<&'static str> {
+        let signs = Signs {
+            failed: self.session.has_failed(),
+            finished: self.session.is_finished(&self.out),
+            unsent: !self.out.queue.is_empty(),
+        };
+        match self.stage.advance(signs, now) {
+            Step::Nothing => None,
+            Step::Close(why) => Some(why),
+            Step::Shut if self.socket.shutdown(std::net::Shutdown::Write).is_err() => Some("its peer is gone"),
+            Step::Shut => {
                 self.readable = true;
-                false
+                None
             }
-            Stage::Draining { until, left } => now >= until || left == 0,
         }
     }
 
     /// Whether the session is over and only its end remains.
     pub fn is_ending(&self) -> bool {
-        self.stage != Stage::Serving
+        !self.stage.is_serving()
     }
 
     /// Whether input is only thrown away.
     pub fn is_draining(&self) -> bool {
-        matches!(self.stage, Stage::Draining { .. })
+        self.stage.is_draining()
     }
 
     /// Takes note of input that was thrown away; `false` where this is not the
     /// time for that.
     pub fn drained(&mut self, n: usize) -> bool {
-        match &mut self.stage {
-            Stage::Draining { left, .. } => {
-                *left = left.saturating_sub(n);
-                true
-            }
-            _ => false,
-        }
+        self.stage.drained(n)
     }
 
     /// When the connection needs attention though nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         let stall = self.stall.as_ref().map(|stall| stall.deadline());
-        match self.stage {
-            Stage::Serving => [self.session.poll_timeout(), stall].into_iter().flatten().min(),
-            Stage::Flushing(until) | Stage::Draining { until, .. } => Some(until),
-        }
+        self.stage.deadline(|| [self.session.poll_timeout(), stall].into_iter().flatten().min())
     }
 }
 

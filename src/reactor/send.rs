@@ -45,8 +45,8 @@ impl Reactor {
                 self.remove(id, &e.to_string());
                 continue;
             }
-            if conn.advance_end(now) {
-                self.remove(id, "it ended");
+            if let Some(why) = conn.advance_end(now) {
+                self.remove(id, why);
                 continue;
             }
             conn.note_stall(now);

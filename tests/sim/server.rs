@@ -11,7 +11,7 @@ use super::network::{Event, Read, Socket};
 use super::rng::Rng;
 use crate::support::children::{Children, Did};
 use crate::support::disk::Disk;
-use conns::{Conns, Stage, slot};
+use conns::{Conns, slot};
 use reactord::proto::exec::{JobEffect, Spawn};
 use reactord::proto::files::DiskReply;
 use reactord::proto::jobs::JobId;
@@ -127,7 +127,7 @@ impl Server {
             conn.readable |= event.readable || event.read_closed || event.error;
             conn.writable |= event.writable || event.error;
             conn.read_closed |= event.read_closed || event.error;
-            let wakes = conn.can_write() || conn.stage != Stage::Serving || event.read_closed;
+            let wakes = conn.can_write() || !conn.stage.is_serving() || event.read_closed;
             self.conns.note_ready(*id);
             if wakes {
                 self.conns.note_dirty(*id);
@@ -181,13 +181,12 @@ impl Server {
             if !conn.can_read() {
                 continue;
             }
-            let draining = matches!(conn.stage, Stage::Draining(_));
             self.idle_turns = 0;
             match sockets[conn.client].read(self.read_budget) {
                 Read::Bytes(bytes) => {
                     let short = bytes.len() < self.read_budget;
                     conn.readable = !short || conn.read_closed;
-                    if draining {
+                    if conn.stage.drained(bytes.len()) {
                         self.conns.note_dirty(id);
                     } else {
                         self.feed(id, Input::Bytes(&bytes));
@@ -199,7 +198,7 @@ impl Server {
                 Read::Eof => {
                     conn.readable = false;
                     conn.read_closed = true;
-                    if draining { self.remove(id, sockets) } else { self.feed(id, Input::Eof) }
+                    if conn.stage.is_draining() { self.remove(id, sockets) } else { self.feed(id, Input::Eof) }
                 }
                 Read::Blocked => conn.readable = false,
                 Read::Broken => self.remove(id, sockets),
@@ -333,7 +332,7 @@ impl Server {
         let socket = &mut sockets[conn.client];
         socket.closed = true;
         socket.cut = !conn.out.queue.is_empty();
-        let may_be = socket.broken || conn.stage != Stage::Serving || conn.stall.is_some();
+        let may_be = socket.broken || !conn.stage.is_serving() || conn.stall.is_some();
         assert!(!socket.cut || may_be, "an answer is thrown away");
         self.ids.remove(&conn.client);
         self.touched.push(conn.client);
@@ -356,7 +355,7 @@ impl Server {
             let socket = &sockets[conn.client];
             let queued = conn.out.queue.len() + conn.session.held();
             assert!(queued <= limit, "{queued} bytes are queued");
-            if conn.stage == Stage::Serving && socket.event == Event::default() {
+            if conn.stage.is_serving() && socket.event == Event::default() {
                 let wants = conn.session.wants(&conn.out).socket_read;
                 assert!(!wants || !socket.can_be_read() || conn.in_ready, "input is left lying: {:?}", conn.session);
                 let stuck = !conn.out.queue.is_empty() && socket.room() > 0 && !conn.warming && !conn.in_dirty;

@@ -1,6 +1,7 @@
 //! The connections and the lists of those that need attention, as
 //! `src/reactor/connections.rs` has them.
 
+use reactord::ending::Stage;
 use reactord::limits::{self, SOFT_LIMIT_TIME};
 use reactord::proto::rooms::{Deliver, Delivery};
 use reactord::proto::{ConnId, Input, Now, Outbox, Session};
@@ -11,13 +12,6 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 const SLOT_BITS: u32 = 24;
-
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Stage {
-    Serving,
-    Flushing(Instant),
-    Draining(Instant),
-}
 
 pub(super) struct Conn {
     pub(super) id: ConnId,
@@ -41,12 +35,7 @@ pub(super) struct Conn {
 
 impl Conn {
     pub(super) fn can_read(&self) -> bool {
-        self.readable
-            && match self.stage {
-                Stage::Serving => self.session.wants(&self.out).socket_read,
-                Stage::Flushing(_) => false,
-                Stage::Draining(_) => true,
-            }
+        self.readable && self.stage.reads(|| self.session.wants(&self.out).socket_read)
     }
 
     pub(super) fn can_write(&self) -> bool {
@@ -55,15 +44,12 @@ impl Conn {
 
     /// Whether its peer says nothing more, and takes nothing now.
     pub(super) fn stalls(&self) -> bool {
-        self.read_closed && !self.writable && self.stage == Stage::Serving && !self.out.queue.is_empty()
+        self.read_closed && !self.writable && self.stage.is_serving() && !self.out.queue.is_empty()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stall = self.stall.map(|stall| stall.deadline());
-        match self.stage {
-            Stage::Serving => [self.session.poll_timeout(), stall].into_iter().flatten().min(),
-            Stage::Flushing(until) | Stage::Draining(until) => Some(until),
-        }
+        self.stage.deadline(|| [self.session.poll_timeout(), stall].into_iter().flatten().min())
     }
 }
 
@@ -131,7 +117,7 @@ impl Conns {
         let Some(conn) = self.get(id) else { return };
         if !conn.in_ready && conn.can_read() {
             conn.in_ready = true;
-            let is_stranger = !conn.known || conn.stage != Stage::Serving;
+            let is_stranger = !conn.known || !conn.stage.is_serving();
             self.ready[usize::from(is_stranger)].push_back(id);
         }
     }

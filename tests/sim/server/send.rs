@@ -1,13 +1,13 @@
 //! The end of a turn, as `src/reactor/send.rs` has it: one write for each
 //! connection that has something, and the end of those that are over.
 
-use super::conns::{Conn, Stage};
+use super::conns::Conn;
 use super::{Later, Server};
 use crate::network::Socket;
 use crate::rng::Rng;
 use crate::support::disk::Disk;
 use crate::support::world::take;
-use reactord::limits::{DRAIN_TIME, LINGER};
+use reactord::ending::{Signs, Step};
 use reactord::proto::files::FileHandle;
 use reactord::proto::outbox::LOW_WATER;
 use reactord::proto::{ConnId, Input};
@@ -59,8 +59,7 @@ impl Server {
             let flushed = write(conn, &self.disk, &mut sockets[conn.client], self.write_budget, rng);
             let left = conn.out.queue.len();
             self.touched.push(conn.client);
-            let resumes =
-                left < before && conn.stage == Stage::Serving && left < LOW_WATER && conn.session.wants_drained();
+            let resumes = left < before && conn.stage.is_serving() && left < LOW_WATER && conn.session.wants_drained();
             if left < before {
                 conn.stall = None;
                 self.idle_turns = 0;
@@ -105,23 +104,21 @@ impl Server {
     fn advance_end(&mut self, id: ConnId, sockets: &mut [Socket]) -> bool {
         let now = self.conns.now.instant;
         let Some(conn) = self.conns.get(id) else { return false };
-        if conn.stage == Stage::Serving && conn.session.has_failed() {
-            conn.stage = Stage::Flushing(now + LINGER);
-        }
-        match conn.stage {
-            Stage::Serving => conn.session.is_finished(&conn.out),
-            Stage::Flushing(until) if !conn.out.queue.is_empty() => now >= until,
-            Stage::Flushing(_) => {
-                if sockets[conn.client].broken {
-                    return true;
-                }
+        let signs = Signs {
+            failed: conn.session.has_failed(),
+            finished: conn.session.is_finished(&conn.out),
+            unsent: !conn.out.queue.is_empty(),
+        };
+        match conn.stage.advance(signs, now) {
+            Step::Nothing => false,
+            Step::Close(_) => true,
+            Step::Shut if sockets[conn.client].broken => true,
+            Step::Shut => {
                 sockets[conn.client].shut = true;
                 self.touched.push(conn.client);
-                conn.stage = Stage::Draining(now + DRAIN_TIME);
                 conn.readable = true;
                 false
             }
-            Stage::Draining(until) => now >= until,
         }
     }
 }
