@@ -25,6 +25,8 @@ mod database;
 #[cfg(test)]
 mod tests;
 
+use crate::config::Config;
+use crate::proto::Now;
 use crate::proto::rooms::{Rooms, Unsaved};
 use database::HistoryFile;
 use std::fmt;
@@ -127,6 +129,16 @@ pub struct Store {
 }
 
 impl Store {
+    /// The rooms of a server that starts at `now`, as an earlier one left them,
+    /// and what goes on keeping them; that is nothing where chat is off. Blocks
+    /// like [`Store::open`].
+    pub fn open_rooms(config: &Config, now: Now) -> Result<(Rooms, Option<Store>), StoreError> {
+        let mut rooms = Rooms::new(config.rooms_config(format!("{:x}", now.unix_ms)));
+        let open = || Store::open(&config.state_dir, now.instant, &mut rooms);
+        let store = config.services.chat.then(open).transpose()?;
+        Ok((rooms, store))
+    }
+
     /// Opens the history under `state_dir`, which exists, and puts what it
     /// holds into `rooms`. Blocks for as long as the disk needs; for before
     /// the loop begins.

@@ -82,11 +82,7 @@ impl Server {
     pub(super) fn new(config: Config, notify: impl Fn() + Send + Sync + 'static) -> io::Result<Server> {
         let disk = Disk::open(&config.root, notify)?;
         let now = system::now();
-        let mut rooms = Rooms::new(config.rooms_config(format!("{:x}", now.unix_ms)));
-        let store = match config.services.chat {
-            true => Some(Store::open(&config.state_dir, now.instant, &mut rooms).map_err(io::Error::other)?),
-            false => None,
-        };
+        let (rooms, store) = Store::open_rooms(&config, now).map_err(io::Error::other)?;
         Ok(Server {
             session_config: config.session_config(),
             connections: Mutex::default(),

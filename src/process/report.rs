@@ -1,6 +1,7 @@
 //! What the log and the clients are told of commands, in the same words by
 //! every driver.
 
+use super::Process;
 use crate::proto::exec::{ExitStatus, Program, Spawned};
 use crate::proto::jobs::JobId;
 use crate::wire::error::{ErrorCode, Refusal};
@@ -11,7 +12,7 @@ use std::time::Duration;
 const LOGGED: usize = 256;
 
 /// What the exit code is said to be where nobody knows how a process ended.
-pub const UNKNOWN_CODE: i32 = 255;
+const UNKNOWN_CODE: i32 = 255;
 
 /// A command that somebody asked for, as the log shows it.
 #[derive(Debug)]
@@ -31,6 +32,14 @@ impl Asked {
             Err(refusal) => log::info!("{who}: refused to run {shown}: {refusal}"),
         }
     }
+}
+
+/// How a command ended; `None` while its leader runs.
+pub fn how_ended(process: &mut Process, job: JobId) -> Option<ExitStatus> {
+    process.try_wait().unwrap_or_else(|e| {
+        log::error!("job {}: cannot ask how it ended: {e}", job.0);
+        Some(ExitStatus::Code(UNKNOWN_CODE))
+    })
 }
 
 /// Logs the end of a command, `terminated` where the server ended it, with the

@@ -100,11 +100,7 @@ impl Reactor {
         }
         let disk = Disk::open(&config.root, wake(&waker))?;
         let now = system::now();
-        let mut rooms = Rooms::new(config.rooms_config(format!("{:x}", now.unix_ms)));
-        let store = match config.services.chat {
-            true => Some(Store::open(&config.state_dir, now.instant, &mut rooms).map_err(io::Error::other)?),
-            false => None,
-        };
+        let (rooms, store) = Store::open_rooms(&config, now).map_err(io::Error::other)?;
         let registry = poll.registry().try_clone()?;
         let admission = Admission::new(config.max_connections);
         let children = Children::new(registry, config.max_jobs, Warden::new("/proc/self/exe"), wake(&waker))?;

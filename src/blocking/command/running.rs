@@ -10,8 +10,7 @@ use crate::blocking::counts::count;
 use crate::blocking::lock;
 use crate::blocking::post::Post;
 use crate::blocking::server::Server;
-use crate::process::report::UNKNOWN_CODE;
-use crate::process::terminal;
+use crate::process::{report, terminal};
 use crate::proto::Input as Event;
 use crate::proto::exec::{ChildEvent, ExitStatus, Signal, Stream};
 use crate::wire::MAX_OUTPUT;
@@ -214,15 +213,11 @@ impl<'a> Running<'a> {
         if self.exited.is_some() || !std::mem::take(&mut self.exit_ready) {
             return;
         }
-        let waited = lock(&self.command.process).try_wait().unwrap_or_else(|e| {
-            log::error!("job {}: cannot ask how it ended: {e}", self.command.job.0);
-            Some(ExitStatus::Code(UNKNOWN_CODE))
-        });
-        let Some(status) = waited else { return };
-        self.exited = waited;
+        self.exited = report::how_ended(&mut lock(&self.command.process), self.command.job);
+        let Some(status) = self.exited else { return };
         let spared = {
             let mut orders = lock(&self.command.orders);
-            orders.exited = waited;
+            orders.exited = self.exited;
             orders.kill_at.is_none()
         };
         if self.conn.is_some() && spared {

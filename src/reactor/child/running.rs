@@ -2,9 +2,8 @@
 
 use super::ChildSink;
 use super::key::{ChildKey, Part};
-use crate::process::report::UNKNOWN_CODE;
 use crate::process::streams::{Input, Output};
-use crate::process::{self, Process};
+use crate::process::{self, Process, report};
 use crate::proto::ConnId;
 use crate::proto::exec::{ChildEvent, ExitStatus, Stream};
 use crate::proto::jobs::JobId;
@@ -218,12 +217,8 @@ impl Running {
         if self.exited.is_some() || !std::mem::take(&mut self.exit_ready) {
             return;
         }
-        let waited = self.process.try_wait().unwrap_or_else(|e| {
-            log::error!("job {}: cannot ask how it ended: {e}", self.job.0);
-            Some(ExitStatus::Code(UNKNOWN_CODE))
-        });
-        self.exited = waited;
-        if let (Some(status), false) = (waited, self.released) {
+        self.exited = report::how_ended(&mut self.process, self.job);
+        if let (Some(status), false) = (self.exited, self.released) {
             sink.event(self.conn, self.job, ChildEvent::Exited(status));
         }
     }
