@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) over_soft_since: Option<Instant>,
     /// Set while the peer, which says nothing more, takes nothing either.
     pub(super) stall: Option<Stall>,
+    /// What that peer had acknowledged when its reader looked last, in bytes.
+    acknowledged: u64,
     /// Whether others ever put in something for it: what a connection queues
     /// for itself is no slowness.
     pub(super) had_deliveries: bool,
@@ -102,6 +104,7 @@ impl Conn {
             armed: None,
             over_soft_since: None,
             stall: None,
+            acknowledged: 0,
             had_deliveries: false,
             awaits_reader: false,
             looks: 0,
@@ -170,6 +173,12 @@ impl Conn {
         if !waits || !self.says(PollFlags::RDHUP) {
             state.stall = None;
             return false;
+        }
+        // One `sendfile` may last for minutes and send more meanwhile, so that as
+        // much as before may be on its way. 0 where the kernel does not say.
+        let acknowledged = sys::acknowledged(self.socket.as_fd()).unwrap_or(0);
+        if std::mem::replace(&mut state.acknowledged, acknowledged) != acknowledged {
+            state.stall = None;
         }
         // Where the kernel does not say, whatever is not sent yet must do.
         let unacknowledged = sys::unacknowledged(self.socket.as_fd()).unwrap_or(state.out.queue.len());
@@ -300,9 +309,11 @@ mod tests {
     use crate::stall::STALL_TIME;
     use crate::system;
     use bytes::Bytes;
+    use std::io::Read;
 
-    #[test]
-    fn a_peer_that_ended_its_input_and_takes_nothing_is_cut_off_after_a_minute() {
+    /// A connection whose writer waits, because more is queued for it than its
+    /// socket takes, and its peer.
+    fn full() -> (Conn, TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, address) = listener.accept().unwrap();
@@ -311,9 +322,29 @@ mod tests {
         let session = Endpoint::new(Kind::Framed, &Arc::new(config), system::now(), &mut out);
         out.queue.encoded(&Bytes::from(vec![7; 64 << 20]));
         let conn = Conn::new(ConnId(1), address, socket, session, out);
+        fill(&conn, &mut conn.lock());
+        conn.lock().sending = true;
+        (conn, peer)
+    }
+
+    /// Sends until neither the socket nor the peer's kernel takes more. What that
+    /// has acknowledged it may say up to 40 ms later (tcp(7), TCP_QUICKACK).
+    fn fill(conn: &Conn, state: &mut State) {
+        let mut before = None;
+        loop {
+            while flush(&conn.socket, &mut state.out.queue, &super::super::send::Later).unwrap() != Flushed::Blocked {}
+            let now = (state.out.queue.len(), sys::unacknowledged(conn.socket.as_fd()).unwrap());
+            if before.replace(now) == Some(now) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    #[test]
+    fn a_peer_that_ended_its_input_and_takes_nothing_is_cut_off_after_a_minute() {
+        let (conn, peer) = full();
         let mut state = conn.lock();
-        while flush(&conn.socket, &mut state.out.queue, &super::super::send::Later).unwrap() != Flushed::Blocked {}
-        state.sending = true;
         let start = Instant::now();
         // One that may still say something may take its time.
         assert!(!conn.has_stalled(&mut state, start) && !conn.has_stalled(&mut state, start + STALL_TIME * 2));
@@ -323,5 +354,25 @@ mod tests {
         // What was sent meanwhile begins another minute.
         state.stall = None;
         assert!(!conn.has_stalled(&mut state, start + STALL_TIME));
+    }
+
+    #[test]
+    fn what_is_taken_counts_though_one_long_sendfile_fills_the_socket_up_again() {
+        let (conn, mut peer) = full();
+        let mut state = conn.lock();
+        peer.shutdown(Shutdown::Write).unwrap();
+        let start = Instant::now();
+        assert!(!conn.has_stalled(&mut state, start));
+        let unacknowledged = || sys::unacknowledged(conn.socket.as_fd()).unwrap();
+        let (before, mut taken) = (unacknowledged(), vec![0; 1 << 20]);
+        loop {
+            peer.read_exact(&mut taken).unwrap();
+            fill(&conn, &mut state);
+            if unacknowledged() >= before {
+                break;
+            }
+        }
+        assert!(!conn.has_stalled(&mut state, start + STALL_TIME));
+        assert!(conn.has_stalled(&mut state, start + STALL_TIME * 2), "nothing more was taken");
     }
 }
