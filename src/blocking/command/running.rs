@@ -215,14 +215,14 @@ impl<'a> Running<'a> {
         }
         self.exited = report::how_ended(&mut lock(&self.command.process), self.command.job);
         let Some(status) = self.exited else { return };
-        let spared = {
+        {
             let mut orders = lock(&self.command.orders);
+            if self.conn.is_some() && orders.kill_at.is_none() {
+                // What it leaves behind is left alone, also by the warden; before
+                // anybody knows, because its place may then be another's at once.
+                self.server.commands.spare(self.command.slot);
+            }
             orders.exited = self.exited;
-            orders.kill_at.is_none()
-        };
-        if self.conn.is_some() && spared {
-            // What it leaves behind is left alone, also by the warden.
-            self.server.commands.spare(self.command.slot);
         }
         self.tell(ChildEvent::Exited(status));
     }
