@@ -30,7 +30,7 @@ impl Reactor {
     }
 
     /// Takes note of a stranger that has authenticated, or failed to.
-    fn look_at_stranger(&mut self, id: ConnId) {
+    pub(super) fn look_at_stranger(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let (peer, authenticated, failed) = (conn.peer, conn.session.is_authenticated(), conn.session.has_failed());
         if authenticated || failed {

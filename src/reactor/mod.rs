@@ -301,6 +301,9 @@ impl Reactor {
                 if conn.session.has_failed() && !had_failed {
                     self.counters.timeouts += 1;
                 }
+                if conn.is_stranger {
+                    self.look_at_stranger(id);
+                }
                 self.settle(id);
             }
             self.conns.check_output(id);

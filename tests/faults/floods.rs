@@ -46,6 +46,7 @@ fn two_hundred_that_drip_their_greeting_are_cut_and_nobody_notices() {
     }
     let took = began.elapsed();
     assert!(took > Duration::from_secs(9) && took < Duration::from_secs(15), "{took:?}");
+    assert_eq!(server.stats()["auth_failures"], 200, "silence is no right token");
     let slowest = neighbour.slowest();
     assert!(slowest < Duration::from_millis(500), "{slowest:?}");
 }
