@@ -359,7 +359,12 @@ impl Reactor {
         }
         log::info!("stopping: {} connections, {} commands", self.conns.len(), self.children.len());
         self.stop_by = Some(self.now.instant + STOP_TIME);
-        self.listeners.clear();
+        for listening in self.listeners.drain(..) {
+            // A process that is no program yet would keep it listening (shutdown(2) on Linux).
+            if let Err(e) = rustix::net::shutdown(&listening.socket, rustix::net::Shutdown::Both) {
+                log::debug!("cannot shut a listener: {e}");
+            }
+        }
         self.operator_leaves(LeaveReason::ShuttingDown);
         for id in self.conns.ids() {
             self.feed(id, Input::Shutdown);

@@ -7,6 +7,8 @@ use crate::tracer::Tracer;
 use crate::work::{self, Holdings, Neighbour};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::io::Read;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 /// At once, over all connections together.
@@ -181,6 +183,27 @@ fn a_stop_waits_for_a_command_that_is_being_started_and_ends_it() {
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
     assert!(!anybody_has(&mark));
+    drop(tracer);
+}
+
+#[test]
+fn a_process_that_is_no_program_yet_keeps_neither_connections_nor_the_port_open() {
+    const DELAY: Duration = Duration::from_secs(3);
+    let mut server = Server::start();
+    let (mut client, mut other) = (server.client("client"), server.client("other"));
+    // The warden comes with the first.
+    work::run(&mut client, "true", json!({})).unwrap();
+    let what = format!("delay_enter={}", DELAY.as_micros());
+    let Some(tracer) = Tracer::follow(&server, "execve", &what) else { return };
+    let began = Instant::now();
+    client.send(json!({"cmd": "exec", "id": 1, "argv": ["true"], "hangup": "finish"}), b"");
+    wait_for("the start to begin", || (server.children().len() == 2).then_some(()));
+    other.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(other.stream.read(&mut [0]).unwrap(), 0);
+    server.signal("TERM");
+    wait_for("the port to be closed", || TcpStream::connect(server.address).is_err().then_some(()));
+    assert!(began.elapsed() < DELAY, "{:?}", began.elapsed());
+    assert_eq!(server.wait().code(), Some(0));
     drop(tracer);
 }
 

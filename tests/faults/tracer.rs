@@ -18,16 +18,27 @@ impl Tracer {
     /// calls of that set, counted for each thread from now on. `None`, with a
     /// printed reason, where that is not possible here.
     pub fn attach(server: &Server, calls: &str, what: &str) -> Option<Tracer> {
+        // Each thread by its number: what the server starts meanwhile is not followed.
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+        let tasks: Vec<_> = tasks.map(|task| task.unwrap().file_name().into_string().unwrap()).collect();
+        let targets: Vec<_> = tasks.iter().flat_map(|task| ["-p", task]).collect();
+        Tracer::start(server, &targets, tasks.len(), calls, what)
+    }
+
+    /// The same for all that the server starts from now on.
+    pub fn follow(server: &Server, calls: &str, what: &str) -> Option<Tracer> {
+        Tracer::start(server, &["-f", "-p", &server.pid().to_string()], 1, calls, what)
+    }
+
+    /// Starts strace, which says of so many targets that it has them.
+    fn start(server: &Server, targets: &[&str], count: usize, calls: &str, what: &str) -> Option<Tracer> {
         if !has_program("strace") {
             skip("strace is not installed");
             return None;
         }
         let output = server.home.path().join("strace");
-        // Each thread by its number: what the server starts meanwhile is not followed.
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
-        let tasks: Vec<_> = tasks.map(|task| task.unwrap().file_name().into_string().unwrap()).collect();
         let mut strace = Command::new("strace")
-            .args(tasks.iter().flat_map(|task| ["-p", task]))
+            .args(targets)
             .args(["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{what}")])
             .arg("-o")
             .arg(&output)
@@ -45,9 +56,9 @@ impl Tracer {
             }
             // A thread may have ended since the list was made.
             let line = line.trim_end();
-            done_with += usize::from(line.ends_with(" attached") || line.ends_with("No such process"));
+            done_with += usize::from(line.contains(" attached") || line.ends_with("No such process"));
             said += line;
-            if done_with == tasks.len() {
+            if done_with == count {
                 return Some(Tracer { strace, _said: stderr, output });
             }
         }
