@@ -1,5 +1,6 @@
 //! The yardstick of uploads: the same bytes through a socket to the same disk,
-//! with no frames, no checksum, no temporary name and, at will, no fsync.
+//! with no frames, no checksum and, at will, no fsync. A file takes its name
+//! when it is whole here too.
 
 use crate::Result;
 use crate::process::Process;
