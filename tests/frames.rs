@@ -33,6 +33,19 @@ fn a_request_sent_a_byte_at_a_time_is_answered() {
 }
 
 #[test]
+fn what_comes_behind_urgent_data_needs_no_second_edge() {
+    let server = Server::start();
+    let mut client = server.client("a");
+    // All of it is there when the server reads, and a read ends at the mark.
+    server.signal("STOP");
+    client.send(json!({"cmd": "echo", "id": 1}), b"before");
+    socket2::SockRef::from(&client.stream).send_out_of_band(b"!").unwrap();
+    client.send(json!({"cmd": "echo", "id": 2}), b"behind");
+    server.signal("CONT");
+    assert_eq!((client.receive().1, client.receive().1), (b"before".to_vec(), b"behind".to_vec()));
+}
+
+#[test]
 fn a_megabyte_in_one_send_needs_no_second_edge() {
     let server = Server::start();
     let mut client = server.client("a");

@@ -85,7 +85,7 @@ impl Reactor {
         let since = self.now.unix_ms;
         let registry = self.poll.registry();
         let added = self.conns.insert(|id| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
+            let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
             registry.register(&mut stream, Source::Connection(id).token(), interest)?;
             Ok(Conn::new(id, peer, since, stream, session, out))
         });

@@ -56,6 +56,9 @@ pub struct Conn {
     writable: bool,
     /// The end of input was announced: read on to it even after a short read.
     read_closed: bool,
+    /// Urgent data was announced, at which a read ends early though more has
+    /// come (tcp(7)): read on until nothing is left.
+    urgent: bool,
     /// An error was announced, which no further event repeats.
     errored: bool,
     /// Whether the connection stands in the list of that name.
@@ -99,6 +102,7 @@ impl Conn {
             readable: true,
             writable: true,
             read_closed: false,
+            urgent: false,
             errored: false,
             in_ready: false,
             in_dirty: false,
@@ -134,6 +138,7 @@ impl Conn {
         self.readable |= event.is_readable() || event.is_read_closed() || errored;
         self.writable |= event.is_writable() || event.is_write_closed() || errored;
         self.read_closed |= event.is_read_closed() || errored;
+        self.urgent |= event.is_priority();
         self.errored |= errored;
     }
 
@@ -176,13 +181,13 @@ impl Conn {
                     // edge announces whatever comes later (epoll(7), "Do I
                     // need to continuously read"); an end of input that was
                     // announced already is not announced again.
-                    if n < buffer.len() && !self.read_closed {
+                    if n < buffer.len() && !self.read_closed && !self.urgent {
                         self.readable = false;
                     }
                     ReadOutcome::Bytes(n)
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    self.readable = false;
+                    (self.readable, self.urgent) = (false, false);
                     ReadOutcome::Blocked
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
