@@ -22,7 +22,9 @@
 //!
 //! Any thread may *visit* any connection: lock it, tell its session something,
 //! carry out the effects, send what goes out at once. Nobody waits for a peer
-//! or a disk under a lock.
+//! or a disk under a lock, with one exception: whoever starts a command holds
+//! its connection until the program runs, and a program on a slow disk holds up
+//! those that visit the connection meanwhile.
 //!
 //! # Locks
 //!
