@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::copy;
 use crate::document::Document;
-use crate::plots::{self, Line};
+use crate::plots::{self, Legend, Line};
 use crate::series::{Series, median, table, thousands, verdict};
 use crate::servers::{self, BARE, BLOCKING, COPY, DURABLE_COPY, NATS, NGINX, REACTOR, REDIS, Server, Servers};
 use reactord::client::bench::echo::{self, Echo, Lines};
@@ -114,8 +114,14 @@ pub fn connections(servers: &mut Servers, effort: &Effort, document: &mut Docume
         }
     }
     document.set("connections", text);
-    plots::draw(&effort.plots.join("throughput.svg"), "Echo, one request in flight", "requests/s", &throughput)?;
-    plots::draw(&effort.plots.join("p99.svg"), "Echo, 99th percentile", "µs", &latency)
+    plots::draw(
+        &effort.plots.join("throughput.svg"),
+        "Echo, one request in flight",
+        "requests/s",
+        &throughput,
+        Legend::LowerRight,
+    )?;
+    plots::draw(&effort.plots.join("p99.svg"), "Echo, 99th percentile", "µs", &latency, Legend::LowerRight)
 }
 
 fn add(lines: &mut Vec<Line>, name: &str, connections: usize, value: f64) {
@@ -248,7 +254,13 @@ pub fn memory(_: &mut Servers, effort: &Effort, document: &mut Document) -> Resu
         text += &format!("\n- {each} bytes for each of {count} (goal: at most 1,024): **{met}**\n");
     }
     document.set("memory", text);
-    plots::draw(&effort.plots.join("memory.svg"), "Resident memory for each idle connection", "bytes", &lines)
+    plots::draw(
+        &effort.plots.join("memory.svg"),
+        "Resident memory for each idle connection",
+        "bytes",
+        &lines,
+        Legend::MiddleMiddle,
+    )
 }
 
 /// What a request costs while more and more connections idle beside it.

@@ -1,6 +1,6 @@
 //! Lines over connections, as SVG.
 
-use crate::Result;
+use crate::{Result, servers};
 use plotters::prelude::*;
 use std::path::Path;
 
@@ -17,8 +17,11 @@ const SIZE: (u32, u32) = (760, 440);
 const COLOURS: [RGBColor; 5] =
     [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167), RGBColor(86, 86, 86)];
 
+/// Where a plot has room for its legend.
+pub use plotters::chart::SeriesLabelPosition as Legend;
+
 /// Draws lines over connections, both axes logarithmic.
-pub fn draw(path: &Path, title: &str, unit: &str, lines: &[Line]) -> Result<()> {
+pub fn draw(path: &Path, title: &str, unit: &str, lines: &[Line], legend: Legend) -> Result<()> {
     let points = || lines.iter().flat_map(|line| &line.points).filter(|(_, y)| y.is_finite() && *y > 0.0);
     let range = |values: &mut dyn Iterator<Item = f64>| {
         values.fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)))
@@ -44,7 +47,10 @@ pub fn draw(path: &Path, title: &str, unit: &str, lines: &[Line]) -> Result<()> 
         .y_label_formatter(&|y| crate::series::thousands(*y))
         .light_line_style(WHITE)
         .draw()?;
-    for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
+    for (n, line) in lines.iter().enumerate() {
+        // A server has the same colour in every plot.
+        let place = servers::ALL.iter().position(|(name, _)| *name == line.name).unwrap_or(n);
+        let colour = &COLOURS[place % COLOURS.len()];
         let drawn = || line.points.iter().copied().filter(|(_, y)| y.is_finite() && *y > 0.0);
         chart
             .draw_series(LineSeries::new(drawn(), colour.stroke_width(2)))?
@@ -52,7 +58,9 @@ pub fn draw(path: &Path, title: &str, unit: &str, lines: &[Line]) -> Result<()> 
             .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
         chart.draw_series(drawn().map(|point| Circle::new(point, 3, colour.filled())))?;
     }
-    let labels = chart.configure_series_labels().border_style(BLACK).background_style(WHITE.mix(0.8)).draw();
+    let (border, background) = (BLACK, WHITE.mix(0.8));
+    let labels =
+        chart.configure_series_labels().position(legend).border_style(border).background_style(background).draw();
     labels?;
     root.present()?;
     Ok(())
