@@ -20,12 +20,16 @@ mod frames;
 mod load;
 #[path = "plain.rs"]
 mod plain;
+#[path = "conversation/programs.rs"]
+mod programs;
 #[path = "ctl/real.rs"]
 mod real;
 #[path = "ctl/real_files.rs"]
 mod real_files;
 #[path = "server.rs"]
 mod server;
+#[path = "conversation/talks.rs"]
+mod talks;
 
 #[path = "faults/abuse.rs"]
 mod abuse;

@@ -87,9 +87,6 @@ fn main() -> ExitCode {
 fn report(args: &Args) -> Result<()> {
     process::end_children_on_signals()?;
     let descriptors = reactord::system::raise_descriptor_limit();
-    let mut servers = Servers::start()?;
-    let mut document = Document::open(&args.docs)?;
-    document.set("machine", machine::describe(&servers, args.rounds, args.seconds));
     let effort = Effort {
         rounds: args.rounds,
         turn: Duration::from_secs_f64(args.seconds.clamp(0.05, 60.0)),
@@ -107,6 +104,15 @@ fn report(args: &Args) -> Result<()> {
         ("memory", contests::memory),
         ("beside", contests::beside),
     ];
+    if let Some(only) = &args.only
+        && contests.iter().all(|(name, _)| name != only)
+    {
+        let names = contests.map(|(name, _)| name).join(", ");
+        return Err(format!("there is no contest `{only}`: expected one of {names}").into());
+    }
+    let mut servers = Servers::start()?;
+    let mut document = Document::open(&args.docs)?;
+    document.set("machine", machine::describe(&servers, args.rounds, args.seconds));
     for (name, contest) in contests {
         if args.only.as_deref().is_none_or(|only| only == name) {
             eprintln!("bench_report: {name}");

@@ -71,7 +71,6 @@ pub struct Children {
     /// The one buffer that outputs are read into.
     buffer: Vec<u8>,
     started: u64,
-    refused: u64,
 }
 
 impl Children {
@@ -105,7 +104,6 @@ impl Children {
             generation: 0,
             buffer: vec![0; MAX_OUTPUT],
             started: 0,
-            refused: 0,
         })
     }
 
@@ -115,7 +113,6 @@ impl Children {
         if self.slots.len() >= self.max_jobs {
             let refused = Err(report::too_many(self.max_jobs));
             report::Asked::new(peer, nick, &spec.program).log(&refused);
-            self.refused += 1;
             return refused.map(drop);
         }
         self.generation = ChildKey::next_generation(self.generation);
@@ -143,13 +140,13 @@ impl Children {
         let result = result.and_then(|child| self.take_charge(now, order, child));
         asked.log(&result);
         match &result {
-            Ok(_) if self.stopping => self.terminate(now, key),
-            Ok(_) => {}
+            Ok(_) => {
+                self.started += 1;
+                if self.stopping {
+                    self.terminate(now, key);
+                }
+            }
             Err(_) => drop(self.slots.remove(key.slot as usize)),
-        }
-        match &result {
-            Ok(_) => self.started += 1,
-            Err(_) => self.refused += 1,
         }
         Some((conn, result))
     }
@@ -374,11 +371,6 @@ impl Children {
     /// Commands started so far.
     pub fn started(&self) -> u64 {
         self.started
-    }
-
-    /// Commands refused so far, because of their form, a limit, or their program.
-    pub fn refused(&self) -> u64 {
-        self.refused
     }
 
     fn log_end(&mut self, now: Now, key: ChildKey) {

@@ -18,14 +18,20 @@ fn address(line: &str) -> SocketAddr {
     line.trim_end().strip_prefix("reactord listening on ").unwrap().parse().unwrap()
 }
 
+/// Both on pipes, the guest in the lobby.
+fn operator_and_guest(home: &Path) -> (Piped, Piped) {
+    let mut operator = Piped::spawn(console(home));
+    let address = address(&operator.shows("listening on 127.0.0.1"));
+    operator.shows("in lobby: operator");
+    let guest = chat(address, home, "guest");
+    operator.shows("guest joined");
+    (operator, guest)
+}
+
 #[test]
 fn the_operator_talks_looks_kicks_and_stops_on_a_pipe() {
     let home = tempfile::tempdir().unwrap();
-    let mut operator = Piped::spawn(console(home.path()));
-    let address = address(&operator.shows("listening on 127.0.0.1"));
-    operator.shows("in lobby: operator");
-    let mut guest = chat(address, home.path(), "guest");
-    operator.shows("guest joined");
+    let (mut operator, mut guest) = operator_and_guest(home.path());
     guest.types("is anybody here?");
     assert!(operator.shows("guest: is anybody here?").starts_with("[lobby] "));
     operator.types("I am");
@@ -50,11 +56,7 @@ fn the_operator_talks_looks_kicks_and_stops_on_a_pipe() {
 #[test]
 fn the_end_of_the_operators_input_is_not_the_servers() {
     let home = tempfile::tempdir().unwrap();
-    let mut operator = Piped::spawn(console(home.path()));
-    let address = address(&operator.shows("listening on 127.0.0.1"));
-    operator.shows("in lobby: operator");
-    let mut guest = chat(address, home.path(), "guest");
-    operator.shows("guest joined");
+    let (mut operator, mut guest) = operator_and_guest(home.path());
     operator.types("bye");
     operator.stdin = None;
     guest.shows("\"text\":\"bye\"");

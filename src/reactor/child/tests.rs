@@ -1,3 +1,9 @@
+//! Commands driven by a loop with nothing but them: here what comes from them
+//! and goes to them.
+
+mod ends;
+mod starts;
+
 use super::*;
 use crate::proto::exec::Stream;
 use crate::proto::exec::{ExitStatus, Program};
@@ -177,18 +183,6 @@ fn on_terminal(spec: Spawn) -> Spawn {
     Spawn { pty: Some(Pty { rows: 30, cols: 100, term: None }), ..spec }
 }
 
-/// Whether a process of that group is left; zombies are their parent's business.
-fn group_lives(pid: u32) -> bool {
-    let in_group = |stat: String| {
-        // proc_pid_stat(5): the name may hold anything; state, ppid and pgrp follow it.
-        let fields: Vec<_> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
-        fields[0] != "Z" && fields[2] == pid.to_string()
-    };
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    // A process may be gone before it is looked at.
-    entries.flat_map(|entry| std::fs::read_to_string(entry.path().join("stat"))).any(in_group)
-}
-
 #[test]
 fn a_command_has_two_outputs_and_a_code() {
     let mut turns = Loop::new();
@@ -264,74 +258,6 @@ fn control_c_is_a_byte_that_the_terminal_understands() {
 }
 
 #[test]
-fn the_end_is_told_while_a_grandchild_holds_the_outputs_and_is_left_alone() {
-    let mut turns = Loop::new();
-    let Spawned { job, pid } = turns.spawn(shell("sleep 99 & echo x"));
-    turns.until("the shell's end", |this| this.seen(job).exited.is_some() && this.seen(job).stdout == b"x\n");
-    assert_eq!(turns.seen(job).ended, [false; 2]);
-    turns.effect(job, JobEffect::Release);
-    assert!(turns.children.is_empty());
-    assert!(group_lives(pid));
-    rustix::process::kill_process_group(
-        rustix::process::Pid::from_raw(pid as i32).unwrap(),
-        rustix::process::Signal::KILL,
-    )
-    .unwrap();
-}
-
-#[test]
-fn terminating_reaches_the_group_and_a_stopped_process() {
-    let mut turns = Loop::new();
-    let Spawned { job, pid } = turns.spawn(shell("sleep 99 & sleep 98 & echo x; kill -STOP $$; wait"));
-    turns.until("the shell", |this| this.seen(job).stdout == b"x\n");
-    let began = Instant::now();
-    turns.effect(job, JobEffect::Terminate);
-    let seen = turns.finish(job, false);
-    assert_eq!(seen.exited, Some(ExitStatus::Signal(Signal::TERM)));
-    turns.until("the group", |_| !group_lives(pid));
-    assert!(began.elapsed() < KILL_GRACE / 2);
-    turns.until("the slot", |this| this.children.is_empty());
-}
-
-#[test]
-fn a_child_that_ignores_term_is_killed_after_its_grace() {
-    let mut turns = Loop::new();
-    let Spawned { job, pid } = turns.spawn(shell("trap '' TERM; echo x; while :; do sleep 1; done"));
-    turns.until("the shell", |this| this.seen(job).stdout == b"x\n");
-    let began = Instant::now();
-    turns.effect(job, JobEffect::Abandon);
-    assert_eq!(turns.children.jobs_json(ME), b"[]");
-    turns.until("the slot", |this| this.children.is_empty());
-    assert!(began.elapsed() >= KILL_GRACE && began.elapsed() < KILL_GRACE * 2);
-    turns.until("the group", |_| !group_lives(pid));
-    assert_eq!(turns.seen(job).exited, None, "nothing follows an Abandon");
-}
-
-#[test]
-fn members_that_survive_their_leader_are_killed_after_the_grace() {
-    let mut turns = Loop::new();
-    let Spawned { job, pid } = turns.spawn(shell("(trap '' TERM; echo x; while :; do sleep 1; done) & wait"));
-    turns.until("the shell", |this| this.seen(job).stdout == b"x\n");
-    turns.effect(job, JobEffect::Terminate);
-    turns.until("the leader", |this| this.seen(job).exited.is_some());
-    turns.effect(job, JobEffect::Release);
-    assert!(group_lives(pid) && !turns.children.is_empty());
-    turns.until("the slot", |this| this.children.is_empty());
-    turns.until("the group", |_| !group_lives(pid));
-}
-
-#[test]
-fn a_terminal_is_hung_up() {
-    let mut turns = Loop::new();
-    let Spawned { job, pid } = turns.spawn(on_terminal(shell("trap '' TERM; echo x; sleep 99; sleep 99")));
-    turns.until("the shell", |this| this.seen(job).stdout == b"x\r\n");
-    let began = Instant::now();
-    turns.effect(job, JobEffect::Abandon);
-    turns.until("the group", |_| !group_lives(pid));
-    assert!(began.elapsed() < KILL_GRACE / 2);
-}
-
-#[test]
 fn an_output_that_is_closed_silently_is_noticed() {
     let mut turns = Loop::new();
     let Spawned { job, .. } = turns.spawn(shell("exec >&- 2>&-; read line; exit 5"));
@@ -387,20 +313,6 @@ fn a_reader_that_stands_still_costs_nothing_and_goes_on_without_a_new_edge() {
 }
 
 #[test]
-fn what_an_ended_command_left_unread_is_told_and_kept() {
-    let mut turns = Loop::new();
-    turns.sink.willing = false;
-    let job = turns.spawn(shell("echo x; sleep 99 &")).job;
-    turns.until("its end", |this| this.seen(job).exited.is_some() && this.seen(job).unread);
-    assert!(turns.seen(job).stdout.is_empty());
-    turns.sink.willing = true;
-    turns.children.resume(ME);
-    turns.until("its output", |this| this.seen(job).stdout == b"x\n" && !this.seen(job).unread);
-    turns.effect(job, JobEffect::Abandon);
-    turns.until("the slot", |this| this.children.is_empty());
-}
-
-#[test]
 fn both_outputs_have_their_turn() {
     let mut turns = Loop::new();
     turns.sink.discard = true;
@@ -408,89 +320,4 @@ fn both_outputs_have_their_turn() {
     turns.until("both", |this| !this.seen(job).stdout.is_empty() && !this.seen(job).stderr.is_empty());
     turns.effect(job, JobEffect::Abandon);
     turns.until("their end", |this| this.children.is_empty());
-}
-
-#[test]
-fn a_thousand_commands_leave_no_zombie_and_no_descriptor() {
-    let mut turns = Loop::new();
-    // Lazily opened things of the first command.
-    assert_eq!(turns.output("echo x"), "x\n");
-    let mut running = VecDeque::new();
-    for n in 0..1_000 {
-        let spawned = turns.spawn(argv(&["echo", &n.to_string()]));
-        running.push_back((n, spawned));
-        while running.len() >= 100 || (n == 999 && !running.is_empty()) {
-            let (n, Spawned { job, pid }) = running.pop_front().unwrap();
-            assert_eq!(turns.finish(job, false).stdout, format!("{n}\n").into_bytes());
-            assert!(!std::path::Path::new(&format!("/proc/{pid}/stat")).exists(), "a zombie is left");
-        }
-    }
-    assert!(turns.children.is_empty() && turns.children.by_job.is_empty() && turns.children.kills.is_empty());
-    assert_eq!(turns.children.started(), 1_001);
-}
-
-#[test]
-fn the_registry_finds_every_job() {
-    let mut turns = Loop::new();
-    let Spawned { job, pid } = turns.spawn(argv(&["sleep", "99"]));
-    let list = String::from_utf8(turns.children.jobs_json(ConnId(2))).unwrap();
-    assert!(list.contains(&format!(r#""pid":{pid},"nick":"ann","argv":["sleep","99"]"#)), "{list}");
-    turns.children.kill(job, Signal::KILL).unwrap();
-    assert_eq!(turns.finish(job, false).exited, Some(ExitStatus::Signal(Signal::KILL)));
-    assert_eq!(turns.children.kill(job, Signal::TERM).unwrap_err().code, ErrorCode::NotFound);
-}
-
-#[test]
-fn there_is_a_limit_for_all() {
-    let mut turns = Loop::new();
-    turns.children.max_jobs = 2;
-    let jobs = [turns.spawn(argv(&["sleep", "99"])).job, turns.spawn(argv(&["sleep", "99"])).job];
-    assert_eq!(turns.start(argv(&["true"])).unwrap_err().code, ErrorCode::Limit);
-    for job in jobs {
-        turns.effect(job, JobEffect::Abandon);
-    }
-    turns.until("their end", |this| this.children.is_empty());
-    turns.spawn(argv(&["true"]));
-}
-
-#[test]
-fn what_is_being_started_counts_and_what_is_refused_gives_its_place_back() {
-    let mut turns = Loop::new();
-    turns.children.max_jobs = 2;
-    turns.start(argv(&["/nonexistent"])).unwrap();
-    turns.start(argv(&["sleep", "99"])).unwrap();
-    assert_eq!((turns.children.len(), turns.children.starting()), (2, 2));
-    assert_eq!(turns.start(argv(&["true"])).unwrap_err().code, ErrorCode::Limit);
-    // They come up in the order in which they were asked for.
-    assert_eq!(turns.started().unwrap_err().code, ErrorCode::NotFound);
-    let job = turns.started().unwrap().job;
-    assert_eq!((turns.children.len(), turns.children.starting()), (1, 0));
-    turns.effect(job, JobEffect::Abandon);
-    turns.until("its end", |this| this.children.is_empty());
-}
-
-#[test]
-fn a_stop_ends_what_runs_and_what_comes_up_later_and_starts_nothing_more() {
-    let mut turns = Loop::new();
-    let running = turns.spawn(argv(&["sleep", "99"])).job;
-    for _ in 0..900 {
-        turns.start(argv(&["sleep", "98"])).unwrap();
-    }
-    turns.children.terminate_all(Loop::now());
-    assert!(!turns.children.is_empty());
-    assert_eq!(turns.finish(running, false).exited, Some(ExitStatus::Signal(Signal::TERM)));
-    let mut refused = 0;
-    for _ in 0..900 {
-        match turns.started() {
-            // Nobody lets go of it but who asked for it.
-            Ok(late) => assert_eq!(turns.finish(late.job, false).exited, Some(ExitStatus::Signal(Signal::TERM))),
-            Err(refusal) => {
-                assert_eq!(refusal.code, ErrorCode::ShuttingDown);
-                refused += 1;
-            }
-        }
-    }
-    assert!(refused > 0, "900 were started faster than asked for");
-    turns.until("their end", |this| this.children.is_empty());
-    assert!(turns.children.jobs.is_empty() && turns.children.by_job.is_empty());
 }
