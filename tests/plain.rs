@@ -114,8 +114,11 @@ fn bad_use_is_a_usage_error() {
 #[test]
 fn what_plain_clients_say_is_said_in_the_lobby_and_what_is_said_there_comes_as_lines() {
     let server = plain();
-    let (mut one, two) = (connect(&server, "plain-chat"), connect(&server, "plain-chat"));
-    let mut anna = in_the_lobby(&server, 2);
+    // One after the other: guests are numbered as they come in.
+    let mut one = connect(&server, "plain-chat");
+    let mut anna = in_the_lobby(&server, 1);
+    let two = connect(&server, "plain-chat");
+    anna.receive_until(|header| header["event"] == "joined");
     one.write_all(b"first\r\n\nsec").unwrap();
     assert_eq!(heard(&mut anna), "first");
     one.write_all(b"ond\n").unwrap();
